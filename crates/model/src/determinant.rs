@@ -86,6 +86,9 @@ pub enum Evidence {
         end: EvidenceRead,
         /// Whether the register rolled over between them.
         rolled_over: bool,
+        /// The value at which the register begins again at zero, in the reads' unit: 100000 for
+        /// five digits without decimals.
+        wraps_at: rust_decimal::Decimal,
         /// The multiplier (倍率) applied.
         multiplier: rust_decimal::Decimal,
     },
