@@ -7,6 +7,7 @@
 
 pub mod calendar;
 pub mod clock;
+mod commodity;
 mod determinant;
 mod ids;
 mod money;
@@ -18,6 +19,7 @@ mod registry;
 mod verdict;
 
 pub use calendar::WorkingDayCalendar;
+pub use commodity::{Commodity, UnknownCommodity};
 pub use determinant::{BillingDeterminant, DeterminantKind, Evidence, EvidenceRead};
 pub use ids::{
     AccountId, AgreementId, BillId, BookId, CustomerId, HouseholdId, IdOutOfRange, MeterId,

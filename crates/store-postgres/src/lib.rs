@@ -1,1 +1,14 @@
-//! (being built)
+//! The registry and the money side in Postgres.
+//!
+//! In: registry files, bills worked out elsewhere. Out: registry snapshots, what a cycle has to
+//! bill, bills with their working, live counts. The schema keeps the promises (`migrations/`).
+//! Never here: reads (see `store-clickhouse`), prices and rounding (see `rating`), pages.
+
+mod registry_file;
+
+pub use registry_file::{
+    AccountEntry, AgreementEntry, BookEntry, CustomerEntry, CycleEntry, FILE_BYTES_MAX, HexAddress,
+    HexKey, HouseholdEntry, InstalledMeterEntry, LorawanEntry, MeterModelEntry, NotHex,
+    OrganisationEntry, PersonsEntry, RegisteredMeter, RegistryFile, RegistryFileError,
+    ScheduleEntry, ScheduleVersionEntry, ServicePointEntry,
+};
