@@ -1,0 +1,6 @@
+//! One binary for everything that looks at the house as a whole.
+//!
+//! In: the workspace's own files, the services `cargo xtask test` starts, the built binaries.
+//! Out: pass or fail. Never here: tests of one room; they live in their room.
+
+mod tidy;
