@@ -191,16 +191,18 @@ pub enum SnapshotError {
 pub struct RegistrySnapshot {
     meters: Vec<MeterEntry>,
     by_device: HashMap<DeviceKey, u32>,
+    by_dev_addr: HashMap<u32, Vec<u32>>,
 }
 
 impl RegistrySnapshot {
-    /// The snapshot of these meters. A LoRaWAN session's address is a device name too; several
-    /// meters may share one address (the MIC tells them apart).
+    /// The snapshot of these meters. Several meters may share the address of their LoRaWAN
+    /// sessions (the MIC tells them apart), so that address is no device name.
     ///
     /// # Errors
     /// When two meters claim one device name.
     pub fn new(meters: Vec<MeterEntry>) -> Result<Self, SnapshotError> {
         let mut by_device = HashMap::with_capacity(meters.len());
+        let mut by_dev_addr: HashMap<u32, Vec<u32>> = HashMap::new();
         for (position, entry) in (0_u32..).zip(&meters) {
             for device in &entry.devices {
                 if let Some(first) = by_device.insert(*device, position) {
@@ -212,14 +214,23 @@ impl RegistrySnapshot {
                     });
                 }
             }
+            if let Some(session) = &entry.lorawan {
+                by_dev_addr.entry(session.dev_addr).or_default().push(position);
+            }
         }
-        Ok(Self { meters, by_device })
+        Ok(Self { meters, by_device, by_dev_addr })
     }
 
     /// The meter behind a device name.
     #[must_use]
     pub fn by_device(&self, device: DeviceKey) -> Option<&MeterEntry> {
         self.by_device.get(&device).and_then(|position| self.meters.get(*position as usize))
+    }
+
+    /// Every meter whose LoRaWAN session uses this device address.
+    pub fn by_dev_addr(&self, dev_addr: u32) -> impl Iterator<Item = &MeterEntry> {
+        let positions = self.by_dev_addr.get(&dev_addr).map_or(&[][..], Vec::as_slice);
+        positions.iter().filter_map(|position| self.meters.get(*position as usize))
     }
 
     /// Every meter.
@@ -279,6 +290,22 @@ mod tests {
         let snapshot = RegistrySnapshot::new(vec![entry(1, &[device])]).unwrap();
         assert_eq!(snapshot.by_device(device).unwrap().meter, MeterId::new(1));
         assert!(snapshot.by_device(DeviceKey::Serial(2)).is_none());
+    }
+
+    #[test]
+    fn meters_may_share_a_lorawan_address() {
+        let on_air = |meter, eui| MeterEntry {
+            lorawan: Some(LorawanSession {
+                dev_addr: 0x0102_0304,
+                nwk_s_key: SecretKey::new([1; 16]),
+                app_s_key: SecretKey::new([2; 16]),
+            }),
+            ..entry(meter, &[DeviceKey::DevEui(eui)])
+        };
+        let snapshot = RegistrySnapshot::new(vec![on_air(1, 1), on_air(2, 2)]).unwrap();
+        let found: Vec<_> = snapshot.by_dev_addr(0x0102_0304).map(|entry| entry.meter).collect();
+        assert_eq!(found, [MeterId::new(1), MeterId::new(2)]);
+        assert_eq!(snapshot.by_dev_addr(7).count(), 0);
     }
 
     #[test]
