@@ -3,9 +3,9 @@
 //! In: an installed meter, its reads, an instant. Out: one read, or why none.
 //! Never here: arithmetic on the values.
 //!
-//! The rule, in this order: the read the previous bill ended with (start only); the fitter's count
-//! at the very instant of installation or removal; the read nearest to the instant, the earlier of
-//! two equally near. Only reads taken while the meter hung at this service point count.
+//! The rule, in this order: the read the previous bill ended with (start only); the last read at or
+//! before the instant, the fitter's count at installation or removal among them; the first read
+//! after it. Only reads taken while the meter hung at this service point count.
 
 use crate::{MeterSegment, NotDeterminable, UsageQuestion};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -44,9 +44,16 @@ pub fn pick(
     }
     let mut best: Option<EvidenceRead> = None;
     let mut held: Option<DateTime<Utc>> = None;
-    for read in fitter_reads(segment) {
-        nearer(&mut best, read, at);
-    }
+    let near = |measured_at| distance(measured_at, at) <= question.tolerance;
+    let mut nearest: Option<DateTime<Utc>> = None;
+    let mut offer = |read: EvidenceRead| {
+        if near(read.measured_at) {
+            better(&mut best, read, at);
+        } else if nearest.is_none_or(|other| distance(read.measured_at, at) < distance(other, at)) {
+            nearest = Some(read.measured_at);
+        }
+    };
+    fitter_reads(segment).for_each(&mut offer);
     let own = question.reads.iter().filter(|read| {
         read.meter == segment.meter
             && read.register == segment.register
@@ -54,12 +61,13 @@ pub fn pick(
     });
     for read in own {
         if read.held {
-            if held.is_none_or(|other| order(read.measured_at, at) < order(other, at)) {
+            let first = held.is_none_or(|other| order(read.measured_at, at) < order(other, at));
+            if near(read.measured_at) && first {
                 held = Some(read.measured_at);
             }
             continue;
         }
-        let read = EvidenceRead {
+        offer(EvidenceRead {
             meter: read.meter,
             register: read.register,
             measured_at: read.measured_at,
@@ -67,30 +75,22 @@ pub fn pick(
             exponent: read.value.exponent,
             unit: read.value.unit,
             quality: read.quality,
-        };
-        nearer(&mut best, read, at);
+        });
     }
-    let near = |measured_at| distance(measured_at, at) <= question.tolerance;
-    match best {
-        Some(read) if near(read.measured_at) => Ok(Picked { read, already_billed: false }),
-        Some(_) | None if held.is_some_and(near) => Err(NotDeterminable::HeldReads {
-            meter: segment.meter,
+    let (meter, register) = (segment.meter, segment.register);
+    match (best, held, nearest) {
+        (Some(read), _, _) => Ok(Picked { read, already_billed: false }),
+        (None, Some(nearest), _) => Err(NotDeterminable::HeldReads { meter, at, nearest }),
+        (None, None, Some(nearest)) => Err(NotDeterminable::OutsideTolerance {
+            meter,
             at,
-            nearest: held.unwrap_or(at),
-        }),
-        Some(read) => Err(NotDeterminable::OutsideTolerance {
-            meter: segment.meter,
-            at,
-            nearest: read.measured_at,
+            nearest,
             tolerance_s: question.tolerance.num_seconds(),
         }),
-        None => {
-            let (meter, register) = (segment.meter, segment.register);
-            Err(match boundary {
-                Boundary::Start => NotDeterminable::MissingStart { meter, register, at },
-                Boundary::End => NotDeterminable::MissingEnd { meter, register, at },
-            })
-        }
+        (None, None, None) => Err(match boundary {
+            Boundary::Start => NotDeterminable::MissingStart { meter, register, at },
+            Boundary::End => NotDeterminable::MissingEnd { meter, register, at },
+        }),
     }
 }
 
@@ -140,13 +140,13 @@ fn distance(a: DateTime<Utc>, b: DateTime<Utc>) -> TimeDelta {
     (a - b).abs()
 }
 
-/// Nearest first; of two equally near the earlier.
-fn order(measured_at: DateTime<Utc>, at: DateTime<Utc>) -> (TimeDelta, DateTime<Utc>) {
-    (distance(measured_at, at), measured_at)
+/// The last at or before the instant first, then the first after it.
+fn order(measured_at: DateTime<Utc>, at: DateTime<Utc>) -> (bool, TimeDelta) {
+    (measured_at > at, distance(measured_at, at))
 }
 
-/// Keeps the nearer of two reads; the one that is there already wins a tie.
-fn nearer(best: &mut Option<EvidenceRead>, read: EvidenceRead, at: DateTime<Utc>) {
+/// Keeps the better of two reads; the one that is there already wins a tie.
+fn better(best: &mut Option<EvidenceRead>, read: EvidenceRead, at: DateTime<Utc>) {
     let wins = best
         .as_ref()
         .is_none_or(|other| order(read.measured_at, at) < order(other.measured_at, at));
