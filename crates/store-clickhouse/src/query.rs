@@ -444,13 +444,13 @@ impl Store {
     pub async fn row_totals(&self) -> Result<RowTotals, QueryError> {
         let query = self.client.query_raw(
             "SELECT reads, accepted, held, refused, events, dead_letters, \
-               dead_letters - replayed AS dead_letters_open \
+               toUInt64(dead_letters - replayed) AS dead_letters_open \
              FROM (SELECT count() AS reads, countIf(verdict = 0) AS accepted, \
-                 countIf(verdict = 1) AS held, countIf(verdict = 2) AS refused FROM reads FINAL), \
-               (SELECT count() AS events FROM meter_events FINAL), \
+                 countIf(verdict = 1) AS held, countIf(verdict = 2) AS refused FROM reads FINAL) AS r, \
+               (SELECT count() AS events FROM meter_events FINAL) AS e, \
                (SELECT count() AS dead_letters, toUInt64(countIf((stream, epoch, sequence, reason) \
                    IN (SELECT stream, epoch, sequence, reason FROM dead_letter_replays))) AS replayed \
-                 FROM dead_letters FINAL)",
+                 FROM dead_letters FINAL) AS d",
         );
         let rows = self.ask::<RowTotalsBack>("row_totals", query).await?;
         Ok(rows.first().map_or_else(RowTotals::default, |row| RowTotals {
