@@ -395,7 +395,7 @@ pub struct NotHex {
     want: usize,
 }
 
-fn hex<const N: usize>(text: &str) -> Result<[u8; N], NotHex> {
+pub(crate) fn hex<const N: usize>(text: &str) -> Result<[u8; N], NotHex> {
     let wrong = NotHex { want: N * 2 };
     if text.len() != N * 2 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(wrong);
