@@ -45,6 +45,64 @@ pub enum DeterminantKind {
     Dwellings,
     /// Meters behind the agreement.
     Meters,
+    /// The part of the usage that stands outside the blocks (first read of a new meter,
+    /// back-charge), where the schedule lets it.
+    UsageOutsideTiers,
+}
+
+impl DeterminantKind {
+    /// Every kind there is, in the order of declaration.
+    pub const ALL: &[DeterminantKind] = &[
+        DeterminantKind::Usage,
+        DeterminantKind::UsageSharp,
+        DeterminantKind::UsagePeak,
+        DeterminantKind::UsageFlat,
+        DeterminantKind::UsageValley,
+        DeterminantKind::UsageDeepValley,
+        DeterminantKind::ReactiveUsage,
+        DeterminantKind::ReactiveReverse,
+        DeterminantKind::MaximumDemand,
+        DeterminantKind::ContractedCapacity,
+        DeterminantKind::MeterCalibre,
+        DeterminantKind::Persons,
+        DeterminantKind::PlannedPerPerson,
+        DeterminantKind::PreviousAverage,
+        DeterminantKind::Quota,
+        DeterminantKind::Dwellings,
+        DeterminantKind::Meters,
+        DeterminantKind::UsageOutsideTiers,
+    ];
+
+    /// The name in schedule files, in `rate --ndjson` and in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            DeterminantKind::Usage => "usage",
+            DeterminantKind::UsageSharp => "usage_sharp",
+            DeterminantKind::UsagePeak => "usage_peak",
+            DeterminantKind::UsageFlat => "usage_flat",
+            DeterminantKind::UsageValley => "usage_valley",
+            DeterminantKind::UsageDeepValley => "usage_deep_valley",
+            DeterminantKind::ReactiveUsage => "reactive_usage",
+            DeterminantKind::ReactiveReverse => "reactive_reverse",
+            DeterminantKind::MaximumDemand => "maximum_demand",
+            DeterminantKind::ContractedCapacity => "contracted_capacity",
+            DeterminantKind::MeterCalibre => "meter_calibre",
+            DeterminantKind::Persons => "persons",
+            DeterminantKind::PlannedPerPerson => "planned_per_person",
+            DeterminantKind::PreviousAverage => "previous_average",
+            DeterminantKind::Quota => "quota",
+            DeterminantKind::Dwellings => "dwellings",
+            DeterminantKind::Meters => "meters",
+            DeterminantKind::UsageOutsideTiers => "usage_outside_tiers",
+        }
+    }
+}
+
+impl std::fmt::Display for DeterminantKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// A read a determinant rests on.
@@ -110,4 +168,17 @@ pub struct BillingDeterminant {
     pub quantity: Quantity,
     /// What it rests on.
     pub evidence: Vec<Evidence>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_determinants_name_is_the_name_it_is_written_with() {
+        for (place, kind) in DeterminantKind::ALL.iter().enumerate() {
+            assert_eq!(serde_json::to_string(kind).unwrap(), format!("\"{kind}\""));
+            assert_eq!(*kind as usize, place, "{kind} is listed where it is declared");
+        }
+    }
 }
