@@ -63,7 +63,7 @@ pub struct Spool {
     /// file's tail is unknown.
     active: Option<File>,
     buffer: Vec<u8>,
-    _lock: File,
+    lock: File,
     #[cfg(test)]
     pub(crate) fault: Option<Fault>,
 }
@@ -87,7 +87,7 @@ impl Spool {
             cut_bytes: opened.cut_bytes,
             active: None,
             buffer: Vec::new(),
-            _lock: opened.lock,
+            lock: opened.lock,
             #[cfg(test)]
             fault: None,
         })
@@ -274,6 +274,14 @@ impl Spool {
         }
         file.write_all_at(&self.buffer, at)?;
         file.sync_data()
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child process being started at this moment holds a copy
+        // of the handle, and with it the lock. Failing changes nothing about that.
+        self.lock.unlock().ok();
     }
 }
 
