@@ -80,6 +80,9 @@ id!(
     /// A book (抄表册): accounts read and billed together.
     BookId, "book");
 id!(
+    /// A cycle: one billing period of a book.
+    CycleId, "cycle");
+id!(
     /// The utility or one of its branches.
     OrganisationId, "organisation");
 id!(

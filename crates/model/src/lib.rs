@@ -22,8 +22,8 @@ pub use calendar::WorkingDayCalendar;
 pub use commodity::{Commodity, UnknownCommodity};
 pub use determinant::{BillingDeterminant, DeterminantKind, Evidence, EvidenceRead};
 pub use ids::{
-    AccountId, AgreementId, BillId, BookId, CustomerId, HouseholdId, IdOutOfRange, MeterId,
-    OrganisationId, ScheduleId, ScheduleVersionId, ServicePointId,
+    AccountId, AgreementId, BillId, BookId, CustomerId, CycleId, HouseholdId, IdOutOfRange,
+    MeterId, OrganisationId, ScheduleId, ScheduleVersionId, ServicePointId,
 };
 pub use money::{Money, MoneyError, Price, Rounding, RoundingMode};
 pub use period::{EmptyPeriod, InstantPeriod, Period};
