@@ -18,7 +18,7 @@ pub use answer::{Determined, Flag, NotDeterminable};
 pub use pick::{Boundary, Picked, pick};
 pub use question::{CandidateRead, MeterSegment, UsageQuestion};
 pub use service::{instants_of, service_period};
-pub use usage::usage;
+pub use usage::{boundaries, usage};
 
 #[cfg(test)]
 mod fixtures;

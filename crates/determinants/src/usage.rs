@@ -8,7 +8,8 @@ use crate::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use model::{
-    BillingDeterminant, Evidence, EvidenceRead, Quantity, ReadQuality, RegisterValue, ValueError,
+    BillingDeterminant, Evidence, EvidenceRead, MeterId, Quantity, ReadQuality, RegisterValue,
+    ValueError,
 };
 use rust_decimal::Decimal;
 
@@ -26,16 +27,7 @@ const SECONDS_PER_HOUR: i64 = 3_600;
 pub fn usage(question: &UsageQuestion) -> Result<Determined, NotDeterminable> {
     let from = question.service.from();
     let until = question.service.until().ok_or(NotDeterminable::OpenService)?;
-    let mut segments: Vec<(&MeterSegment, DateTime<Utc>, DateTime<Utc>)> = question
-        .installed
-        .iter()
-        .filter_map(|segment| {
-            let start = segment.during.from().max(from);
-            let end = segment.during.until().map_or(until, |removed| removed.min(until));
-            (start < end).then_some((segment, start, end))
-        })
-        .collect();
-    segments.sort_by_key(|(segment, start, _)| (*start, segment.meter));
+    let segments = spans(question, until);
     if segments.is_empty() {
         return Err(NotDeterminable::NoMeter { from, until });
     }
@@ -57,6 +49,42 @@ pub fn usage(question: &UsageQuestion) -> Result<Determined, NotDeterminable> {
     }
     let determinant = BillingDeterminant { kind: question.kind, quantity: total, evidence };
     Ok(Determined { determinants: vec![determinant], flags })
+}
+
+/// The instants at which [`usage`] needs a read, with the meter; those the fitter's own counts
+/// answer are left out. What to ask the read store for.
+#[must_use]
+pub fn boundaries(question: &UsageQuestion) -> Vec<(MeterId, DateTime<Utc>)> {
+    let Some(until) = question.service.until() else { return Vec::new() };
+    let mut wanted = Vec::with_capacity(2);
+    for (segment, start, end) in spans(question, until) {
+        if segment.opening.is_none() || start != segment.during.from() {
+            wanted.push((segment.meter, start));
+        }
+        if segment.closing.is_none() || Some(end) != segment.during.until() {
+            wanted.push((segment.meter, end));
+        }
+    }
+    wanted
+}
+
+/// The installed meters that overlap the service period, each with the part of it it hung there
+/// for, in order of time.
+fn spans(
+    question: &UsageQuestion,
+    until: DateTime<Utc>,
+) -> Vec<(&MeterSegment, DateTime<Utc>, DateTime<Utc>)> {
+    let mut spans: Vec<_> = question
+        .installed
+        .iter()
+        .filter_map(|segment| {
+            let start = segment.during.from().max(question.service.from());
+            let end = segment.during.until().map_or(until, |removed| removed.min(until));
+            (start < end).then_some((segment, start, end))
+        })
+        .collect();
+    spans.sort_by_key(|(segment, start, _)| (*start, segment.meter));
+    spans
 }
 
 /// The times inside `from..until` that no meter covers; the spans come in order of their start.
@@ -244,7 +272,7 @@ fn is_fitters(segment: &MeterSegment, read: &EvidenceRead) -> bool {
 mod tests {
     use super::*;
     use crate::fixtures::{at, question, read, segment};
-    use model::{MeterId, Unit};
+    use model::Unit;
     use rust_decimal_macros::dec;
 
     fn only(determined: &Determined) -> &BillingDeterminant {
@@ -296,6 +324,8 @@ mod tests {
         let mut asked = question(0, 720, vec![third, first, second]);
         // Reads of the second meter lie far from its bounds: the fitter's counts stand for them.
         asked.reads = vec![read(1, 0, 1_000), read(2, 150, 20), read(3, 719, 3)];
+        let (one, three) = (MeterId::new(1), MeterId::new(3));
+        assert_eq!(boundaries(&asked), [(one, at(0)), (three, at(720))], "fitters read the rest");
         let answer = usage(&asked).unwrap();
         assert_eq!(only(&answer).quantity, Quantity::new(dec!(100), Unit::CubicMetre));
         assert_eq!(only(&answer).evidence.len(), 3);
