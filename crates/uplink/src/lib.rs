@@ -5,9 +5,20 @@
 //! Never here: sockets, files, databases, the wall clock, whether a read is believed, money.
 
 pub mod batch;
+mod bytes;
+pub mod codec;
+mod decoded;
 mod envelope;
+mod error;
+pub mod phy;
+mod pipeline;
+pub mod profile;
 
+pub use decoded::{Decoded, DecodedEvent, DecodedRead, Details};
 pub use envelope::{
     ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, Network, PAYLOAD_BYTES_MAX, Radio,
     SOURCE_BYTES_MAX,
 };
+pub use error::UplinkError;
+pub use pipeline::{Opened, decode, device_of, identify, open};
+pub use profile::Profile;
