@@ -45,6 +45,19 @@ pub enum Details {
     Cat1(Box<codec::cjt188::cat1::Facts>),
     /// The header of a LoRaWAN frame that carries nothing we decode.
     Lorawan(Box<phy::Facts>),
+    /// A LoRaWAN join request.
+    JoinRequest {
+        /// The join server (application) EUI.
+        join_eui: u64,
+        /// The device EUI.
+        dev_eui: u64,
+        /// The nonce of the request.
+        dev_nonce: u16,
+        /// Whether the MIC fits; `None` when no key was there to check it.
+        mic_valid: Option<bool>,
+    },
+    /// A LoRaWAN join accept, opened.
+    JoinAccept(Box<phy::JoinAccept>),
 }
 
 /// One payload, decoded.

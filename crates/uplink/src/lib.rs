@@ -10,9 +10,11 @@ pub mod codec;
 mod decoded;
 mod envelope;
 mod error;
+pub mod ndjson;
 pub mod phy;
 mod pipeline;
 pub mod profile;
+pub mod transport;
 
 pub use decoded::{Decoded, DecodedEvent, DecodedRead, Details};
 pub use envelope::{

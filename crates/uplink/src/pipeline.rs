@@ -197,7 +197,7 @@ fn check_name(
     }
 }
 
-/// Reads an opened payload. `received_at` bounds nothing yet; vendor codecs will date their
+/// Reads an opened payload. The time of reception bounds nothing yet; vendor codecs will date their
 /// samples from it.
 ///
 /// # Errors
@@ -206,9 +206,8 @@ fn check_name(
 pub fn decode(
     opened: &Opened,
     profile: &'static Profile,
-    received_at: DateTime<Utc>,
+    _received_at: DateTime<Utc>,
 ) -> Result<Decoded, UplinkError> {
-    let _ = received_at;
     // A LoRaWAN frame without payload is a sign of life, not an error.
     if opened.payload.is_empty()
         && matches!(opened.network, Network::LorawanRaw | Network::LorawanServer)
