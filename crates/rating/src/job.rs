@@ -7,7 +7,7 @@
 use crate::{
     ChargeLine, Clause, Proration, Rated, RatingError, RatingInput, Version, WindowUse, blocks,
     power_factor,
-    rate::{adds_up_over_time, overflow, schedule_item, window_error},
+    rate::{PARTED, adds_up_over_time, overflow, schedule_item, window_error},
     rules::{
         Block, Bound, Item, MixedUseRule, PartPeriod, Per, PowerFactorRule, Rule, Scale,
         StandingPrice, StandingRule, TimeOfUseRule, UsageRule, When,
@@ -186,12 +186,10 @@ impl<'a> Job<'a> {
         if self.bill_share.is_whole() {
             return Ok(number);
         }
-        let share = self.bill_share;
-        let product = number.checked_mul(Decimal::from(share.numerator));
-        self.fits(
-            item,
-            product.and_then(|all| all.checked_div(Decimal::from(share.denominator.get()))),
-        )
+        let (numerator, denominator) = (self.bill_share.numerator, self.bill_share.denominator);
+        let product = number.checked_mul(Decimal::from(numerator));
+        let share = product.and_then(|all| all.checked_div(Decimal::from(denominator.get())));
+        Ok(PARTED.apply_decimal(self.fits(item, share)?))
     }
 
     fn holds(&self, item: &Item, when: &When) -> Result<bool, RatingError> {
@@ -212,6 +210,11 @@ impl<'a> Job<'a> {
             {
                 return Ok(false);
             }
+        }
+        if !when.calibre.is_empty()
+            && !when.calibre.contains(&self.need(item, DeterminantKind::MeterCalibre)?)
+        {
+            return Ok(false);
         }
         self.in_season(item, &when.months)
     }
@@ -336,11 +339,8 @@ impl<'a> Job<'a> {
         usage: Decimal,
     ) -> Result<(), RatingError> {
         let service = self.input.service;
-        // Blocks without a window are a single open one.
-        let Some(window) = &rule.window else {
-            let part = Part { window: service, service, quantity: usage, stretch: (1, 1) };
-            return blocks.map_or(Ok(()), |blocks| self.climb(item, rule, blocks, false, part));
-        };
+        // Only items without blocks have no window.
+        let Some(window) = &rule.window else { return Ok(()) };
         let carries = window.carries();
         let start = self.input.window_start;
         window
@@ -450,9 +450,11 @@ impl<'a> Job<'a> {
             )?;
         }
         if times != parts {
-            let stretched = end.checked_mul(Decimal::from(times));
-            end =
-                self.fits(item, stretched.and_then(|all| all.checked_div(Decimal::from(parts))))?;
+            end = self.fits(item, end.checked_mul(Decimal::from(times)))?;
+            if parts != 1 {
+                let share = end.checked_div(Decimal::from(parts));
+                end = PARTED.apply_decimal(self.fits(item, share)?);
+            }
         }
         Ok(end)
     }

@@ -30,6 +30,7 @@ pub mod ndjson;
 mod power_factor;
 mod rate;
 mod read_items;
+mod read_version;
 mod rules;
 mod schedule;
 mod window;

@@ -206,7 +206,11 @@ impl fmt::Display for Working<'_> {
         if line.exact == line.amount {
             write!(f, " = {}", line.amount)
         } else {
-            write!(f, " = {} → {}", line.exact.as_decimal().normalize(), line.amount)
+            // A third of something has no end; six decimals show which way it is rounded.
+            let exact = line.exact.as_decimal().normalize();
+            let shown = exact.trunc_with_scale(6);
+            let more = if shown == exact { "" } else { "…" };
+            write!(f, " = {}{more} → {}", shown.normalize(), line.amount)
         }
     }
 }

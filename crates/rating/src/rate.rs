@@ -53,8 +53,8 @@ pub(crate) fn rate_schedule(
     }
 }
 
-/// Decimals of a usage that is parted by days; the parts add up exactly.
-const PARTED: Rounding = Rounding { places: 3, mode: model::RoundingMode::HalfUp };
+/// Decimals of a usage or a bound that is parted by days; the parts of a usage add up exactly.
+pub(crate) const PARTED: Rounding = Rounding { places: 3, mode: model::RoundingMode::HalfUp };
 
 /// Parts the period where versions change; each part sees what the parts before it used.
 fn rate_by_days(schedule: &Schedule, input: &RatingInput) -> Result<Rated, RatingError> {

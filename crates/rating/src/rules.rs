@@ -40,6 +40,8 @@ pub(crate) struct When {
     pub(crate) class: Vec<String>,
     /// None of these classes.
     pub(crate) unless_class: Vec<String>,
+    /// Any of these calibres of the meter, in mm.
+    pub(crate) calibre: Vec<Decimal>,
     /// Calendar months 1 to 12; empty is all year.
     pub(crate) months: Vec<u32>,
 }
@@ -75,7 +77,7 @@ pub(crate) struct UsageCase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scale {
     Flat(Decimal),
-    /// In order, without gaps; only the last has no end.
+    /// Two or more, in order, without gaps; only the last has no end.
     Blocks(Vec<Block>),
 }
 

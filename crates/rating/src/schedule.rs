@@ -7,7 +7,8 @@
 use crate::{
     Problem, RatingError, RatingInput, ScheduleError, WindowUse,
     file::{self, Node, Table},
-    read_items::{self, VersionDefaults},
+    read_items,
+    read_version::{self, VersionDefaults},
     rules::{Item, Rule},
     window::Window,
 };
@@ -213,14 +214,14 @@ impl Version {
         };
         let document = table.require("document")?.text()?.to_owned();
         let source = table.require("source")?.text()?.to_owned();
-        let units = read_items::units(&mut table)?;
-        let assume = read_items::assume(&mut table, &units)?;
-        let rounding = read_items::version_rounding(&mut table)?;
+        let units = read_version::units(&mut table)?;
+        let assume = read_version::assume(&mut table, &units)?;
+        let rounding = read_version::version_rounding(&mut table)?;
         let defaults = VersionDefaults {
             units,
             rounding,
-            window: read_items::window(&mut table)?,
-            across: read_items::across(&mut table)?,
+            window: read_version::window(&mut table)?,
+            across: read_version::across(&mut table)?,
             currency: currency.to_owned(),
         };
         let items = read_items::items(&mut table, &defaults)?;

@@ -5,8 +5,9 @@
 //! the window it counts in.
 //! Never here: prices, the tier ledger, the clock.
 
+use crate::rate::PARTED;
 use chrono::{Datelike, Months, NaiveDate};
-use model::{Period, Rounding, RoundingMode};
+use model::Period;
 use rust_decimal::Decimal;
 
 /// Where the blocks of an item begin anew.
@@ -73,9 +74,6 @@ pub(crate) enum WindowProblem {
     /// The calendar has no such day.
     Calendar,
 }
-
-/// Decimals of a quantity that is parted by days or months; the parts add up exactly.
-const PARTED: Rounding = Rounding { places: 3, mode: RoundingMode::HalfUp };
 
 /// The most windows one service period may reach into.
 const MOST_WINDOWS: usize = 400;
