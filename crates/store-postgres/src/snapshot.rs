@@ -58,6 +58,17 @@ pub enum RowError {
     /// A unit nobody knows.
     #[error(transparent)]
     Unit(#[from] UnknownUnit),
+    /// A commodity nobody knows.
+    #[error(transparent)]
+    Commodity(#[from] model::UnknownCommodity),
+    /// A name nobody knows.
+    #[error("{column} is {value:?}")]
+    Name {
+        /// Which column.
+        column: &'static str,
+        /// What it says.
+        value: String,
+    },
     /// A device name nobody can read.
     #[error(transparent)]
     Device(#[from] DeviceKeyParseError),
