@@ -56,6 +56,8 @@ pub enum Details {
         /// Whether the MIC fits; `None` when no key was there to check it.
         mic_valid: Option<bool>,
     },
+    /// A LoRaWAN 1.1 rejoin request: recognised, not read.
+    RejoinRequest,
     /// A LoRaWAN join accept, opened.
     JoinAccept(Box<phy::JoinAccept>),
 }

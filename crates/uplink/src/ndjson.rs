@@ -138,7 +138,10 @@ impl Keys {
             meter: key("key", request.key.as_deref())?,
             nwk_s: key("nwk_s_key", request.nwk_s_key.as_deref())?,
             app_s: key("app_s_key", request.app_s_key.as_deref())?,
-            app: key("app_key", request.app_key.as_deref())?,
+            app: match &request.app_key {
+                Some(text) => key("app_key", Some(text))?,
+                None => key("key", request.key.as_deref())?,
+            },
             v1_1: f_nwk_s_int.zip(s_nwk_s_int).map(|(f_nwk_s_int_key, s_nwk_s_int_key)| Keys11 {
                 f_nwk_s_int_key,
                 s_nwk_s_int_key,
@@ -265,6 +268,9 @@ fn join(bytes: &[u8], kind: MessageType, keys: &Keys) -> Result<Decoded, UplinkE
             return Err(UplinkError::MicMismatch { dev_addr: accept.dev_addr });
         }
         decoded.details = Details::JoinAccept(Box::new(accept));
+    } else if kind == MessageType::RejoinRequest {
+        // LoRaWAN 1.1 only: recognised, and nothing in it for a meter reading.
+        decoded.details = Details::RejoinRequest;
     } else {
         let value = u64::from(bytes.first().copied().unwrap_or_default());
         return Err(UplinkError::Unsupported { what: "message type of MHDR", value, offset: 0 });

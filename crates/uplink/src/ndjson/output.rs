@@ -30,6 +30,7 @@ pub(super) fn fields(decoded: &Decoded) -> Map<String, Value> {
             "dev_nonce": dev_nonce,
             "mic_valid": mic_valid,
         })),
+        Details::RejoinRequest => object(json!({ "mtype": "RejoinRequest" })),
         Details::JoinAccept(accept) => object(json!({
             "mtype": "JoinAccept",
             "join_nonce": format!("{:06x}", accept.join_nonce),

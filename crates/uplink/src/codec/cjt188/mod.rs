@@ -273,7 +273,8 @@ fn read_body(
             let form = table::form(frame, data_identifier)?;
             let mut walker = walk::Walker { form, facts: &mut facts, reads, settings };
             walker.walk(reader)?;
-            conclude(&mut facts, profile, settings, reads, events);
+            let bits = form.status.unwrap_or(settings.status);
+            conclude(&mut facts, profile, bits, reads, events);
             if form.frozen {
                 reads.retain(|read| read.measured_at.is_some());
             }
@@ -302,7 +303,7 @@ fn abnormal(
     let raw = u32::from(u16::from_be_bytes(reader.array("status word")?));
     facts.status = Some(StatusWord { raw, bytes: 2 });
     events.push(DecodedEvent { kind: EventKind::CommandRefused, at: None, detail: u64::from(raw) });
-    status_events(&mut facts, settings, None, events);
+    status_events(&mut facts, settings.status, None, events);
     Ok(facts)
 }
 
@@ -310,12 +311,12 @@ fn abnormal(
 fn conclude(
     facts: &mut Facts,
     profile: &Profile,
-    settings: &Settings,
+    bits: &[StatusBit],
     reads: &mut [DecodedRead],
     events: &mut Vec<DecodedEvent>,
 ) {
     let at = facts.meter_time.and_then(|local| to_utc(local, profile.utc_offset_minutes));
-    let suspect = status_events(facts, settings, at, events);
+    let suspect = status_events(facts, bits, at, events);
     for read in reads {
         read.measured_at = at;
         if suspect {
@@ -327,18 +328,18 @@ fn conclude(
 /// Turns the status word into valve state and events; says whether a fault touches measuring.
 fn status_events(
     facts: &mut Facts,
-    settings: &Settings,
+    bits: &[StatusBit],
     at: Option<DateTime<Utc>>,
     events: &mut Vec<DecodedEvent>,
 ) -> bool {
     let Some(status) = facts.status else {
         return false;
     };
-    // Settings speak of the first two bytes; longer words are a maker's own and stay raw.
+    // The bits speak of the first two bytes; longer words are a maker's own and stay raw.
     let word = if status.bytes == 4 { status.raw >> 16 } else { status.raw };
     let mut suspect = false;
     facts.valve = Some(ValveState::Open);
-    for bit in settings.status {
+    for bit in bits {
         if word & u32::from(bit.mask) == u32::from(bit.value) {
             if bit.event == EventKind::ValveClosed {
                 facts.valve = Some(ValveState::Closed);

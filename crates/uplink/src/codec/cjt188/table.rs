@@ -44,6 +44,14 @@ pub const MIRRORED_STATUS: &[StatusBit] = &[
     status(0x2000, 0x2000, EventKind::BatteryLow, false),
 ];
 
+/// Status bits of the ultrasonic meters that send report 9097: the standard's, and an empty pipe.
+const ULTRASONIC_STATUS: &[StatusBit] = &[
+    status(0x0300, 0x0100, EventKind::ValveClosed, false),
+    status(0x0300, 0x0300, EventKind::ValveFault, false),
+    status(0x0400, 0x0400, EventKind::BatteryLow, false),
+    status(0x0002, 0x0002, EventKind::EmptyPipe, true),
+];
+
 /// Which quantity of the meter a field holds; the meter type makes it a measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
@@ -151,6 +159,8 @@ pub(super) struct Form {
     pub(super) counts_back: bool,
     /// Whether the values belong to the instant in the frame and to no other.
     pub(super) frozen: bool,
+    /// What the status bits mean, when the form says so and not the profile.
+    pub(super) status: Option<&'static [StatusBit]>,
     pub(super) fields: &'static [Field],
 }
 
@@ -282,6 +292,7 @@ const fn answer(first: u16, last: u16, who: Who, length: usize, fields: &'static
         unit_position: None,
         counts_back: false,
         frozen: false,
+        status: None,
         fields,
     }
 }
@@ -292,6 +303,10 @@ const fn back(form: Form) -> Form {
 
 const fn frozen(form: Form) -> Form {
     Form { frozen: true, ..form }
+}
+
+const fn ultrasonic(form: Form) -> Form {
+    Form { status: Some(ULTRASONIC_STATUS), ..form }
 }
 
 const fn vendor(form: Form, control: Option<u8>) -> Form {
@@ -309,8 +324,8 @@ pub(super) const FORMS: &[Form] = &[
     answer(0x901F, 0x901F, Who::NotThermal, 0x16, METERING),
     answer(0x901F, 0x901F, Who::Thermal, 0x2E, METERING_HEAT_2004),
     answer(0x901F, 0x901F, Who::Thermal, 0x2B, METERING_HEAT_2018),
-    answer(0x911F, 0x911F, Who::Thermal, 0x3E, METERING_HEAT_COLD),
-    vendor(answer(0x9097, 0x9097, Who::NotThermal, 0xAC, REPORT_9097), None),
+    answer(0x911F, 0x911F, Who::Thermal, 0x39, METERING_HEAT_COLD),
+    ultrasonic(vendor(answer(0x9097, 0x9097, Who::NotThermal, 0xAC, REPORT_9097), None)),
     answer(0x907F, 0x907F, Who::Any, 0x0A, &[Field::Clock]),
     back(answer(0xD120, 0xD12B, Who::Any, 0x08, SETTLEMENT)),
     back(answer(0xD200, 0xD2FE, Who::NotThermal, 0x08, SETTLEMENT)),
