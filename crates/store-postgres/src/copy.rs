@@ -101,6 +101,9 @@ impl Encode<'_, Postgres> for Exact {
             rest /= 10_000;
         }
         let weight = i16::try_from(digits.len())? - i16::try_from(scale.div_ceil(4))? - 1;
+        // Zeros at the low end are not sent.
+        let low = digits.iter().take_while(|digit| **digit == 0).count();
+        digits.drain(..low);
         let sign: u16 = if self.0.is_sign_negative() && !self.0.is_zero() { 0x4000 } else { 0 };
         out.extend_from_slice(&u16::try_from(digits.len())?.to_be_bytes());
         out.extend_from_slice(&(if digits.is_empty() { 0 } else { weight }).to_be_bytes());

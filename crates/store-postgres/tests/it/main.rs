@@ -2,7 +2,13 @@
 //!
 //! In: `TIDEMARK_TEST_POSTGRES_URL`. Out: verdicts. Never here: other rooms' rules.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
 
+mod bills;
 mod registry;
 mod support;
