@@ -13,8 +13,9 @@ use crate::{
         KINDS, RoundedAt, Units, VersionDefaults, WindowWords, across, rounding, unit_in, window,
     },
     rules::{
-        Block, Bound, Item, MixedPart, MixedUseRule, PartPeriod, Per, PowerFactorRule, Rule, Scale,
-        StandingPrice, StandingRule, Term, TimeOfUseRule, UsageCase, UsageRule, When,
+        Block, Bound, Item, MixedPart, MixedUseRule, PartPeriod, Per, PercentageRule,
+        PowerFactorRule, Rule, Scale, StandingPrice, StandingRule, Term, TimeOfUseRule, UsageCase,
+        UsageRule, When,
     },
     window::{Across, Window},
 };
@@ -148,14 +149,13 @@ fn only(table: &Table<'_>, keys: &[&'static str]) -> Fallible<()> {
 
 fn usage(table: &mut Table<'_>, defaults: &VersionDefaults, _: &[Item]) -> Fallible<Rule> {
     let of = kind(table)?;
-    let share = match table.take("share") {
-        Some(node) => Some(node.not_negative()?),
-        None => None,
-    };
-    let at_most = match table.take("at_most") {
-        Some(node) => Some(node.not_negative()?),
-        None => None,
-    };
+    let mut number = |key| table.take(key).map(|node| node.not_negative()).transpose();
+    let (share, at_least, at_most) = (number("share")?, number("at_least")?, number("at_most")?);
+    if let (Some(least), Some(most)) = (at_least, at_most)
+        && least > most
+    {
+        return Err(table.contradiction("at_least is more than at_most"));
+    }
     only(table, &["price", "block", "case"])?;
     let cases = match table.take("case") {
         Some(list) => {
@@ -209,7 +209,7 @@ fn usage(table: &mut Table<'_>, defaults: &VersionDefaults, _: &[Item]) -> Falli
         None
     };
     let unit = unit_in(&defaults.units, of);
-    Ok(Rule::Usage(UsageRule { of, unit, share, at_most, window, cases }))
+    Ok(Rule::Usage(UsageRule { of, unit, share, at_least, at_most, window, cases }))
 }
 
 fn scale(table: &mut Table<'_>, units: &Units) -> Fallible<Scale> {
@@ -489,7 +489,15 @@ fn references(table: &mut Table<'_>, earlier: &[Item]) -> Fallible<Vec<usize>> {
 
 fn percentage(table: &mut Table<'_>, _: &VersionDefaults, earlier: &[Item]) -> Fallible<Rule> {
     let percent = table.require("percent")?.decimal()?;
-    Ok(Rule::Percentage { percent, of: references(table, earlier)? })
+    let of = references(table, earlier)?;
+    let of_block = match table.take("of_block") {
+        Some(node) => u8::try_from(node.whole(1, 64)?).ok(),
+        None => None,
+    };
+    let of_exact = table
+        .take("base")
+        .map_or(Ok(false), |node| node.one_of(&[("rounded", false), ("exact", true)]))?;
+    Ok(Rule::Percentage(PercentageRule { percent, of, of_block, of_exact }))
 }
 
 fn minimum(table: &mut Table<'_>, _: &VersionDefaults, earlier: &[Item]) -> Fallible<Rule> {
@@ -553,7 +561,7 @@ pub(crate) fn asked(items: &[Item]) -> Vec<DeterminantKind> {
             Rule::PowerFactor(_) => {
                 asked.extend([DeterminantKind::Usage, DeterminantKind::ReactiveUsage]);
             }
-            Rule::Percentage { .. } | Rule::Minimum { .. } => {}
+            Rule::Percentage(_) | Rule::Minimum { .. } => {}
         }
     }
     asked

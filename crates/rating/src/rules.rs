@@ -26,7 +26,7 @@ pub(crate) enum Rule {
     TimeOfUse(TimeOfUseRule),
     Standing(StandingRule),
     MixedUse(MixedUseRule),
-    Percentage { percent: Decimal, of: Vec<usize> },
+    Percentage(PercentageRule),
     PowerFactor(PowerFactorRule),
     Minimum { amount: Decimal, of: Vec<usize>, per: Per },
 }
@@ -60,6 +60,8 @@ pub(crate) struct UsageRule {
     pub(crate) unit: Unit,
     /// The share of the usage that is charged (sewage at 0.9 of the water).
     pub(crate) share: Option<Decimal>,
+    /// The least that is charged per bill (保底).
+    pub(crate) at_least: Option<Decimal>,
     /// The most that is charged per bill.
     pub(crate) at_most: Option<Decimal>,
     /// Where blocks begin anew; `None` when no case has blocks.
@@ -167,6 +169,16 @@ pub(crate) struct MixedPart {
     /// A quantity, or percent of the rest.
     pub(crate) amount: Decimal,
     pub(crate) price: Decimal,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PercentageRule {
+    pub(crate) percent: Decimal,
+    pub(crate) of: Vec<usize>,
+    /// Only the lines of this block.
+    pub(crate) of_block: Option<u8>,
+    /// Of the unrounded amounts.
+    pub(crate) of_exact: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

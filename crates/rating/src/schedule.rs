@@ -354,7 +354,7 @@ fn tier_window(item: &Item) -> Option<&Window> {
         Rule::TimeOfUse(_)
         | Rule::Standing(_)
         | Rule::MixedUse(_)
-        | Rule::Percentage { .. }
+        | Rule::Percentage(_)
         | Rule::PowerFactor(_)
         | Rule::Minimum { .. } => None,
     }

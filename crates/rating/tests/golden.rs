@@ -3,7 +3,12 @@
 //! In: schedules of `tests/schedules` and `deploy/schedules`, expected results written here and
 //! held against the shared golden cases where those lie beside the repository. Out: proof.
 //! Never here: results taken from our own engine.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests stop the test")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test"
+)]
 
 use rating::{Schedule, ndjson};
 use rust_decimal::Decimal;
