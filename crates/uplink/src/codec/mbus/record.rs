@@ -141,18 +141,16 @@ impl Record<'_> {
             (0x09..=0x0C | 0x0E, _) => value::bcd(self.data),
             _ => value::variable(self.lvar.unwrap_or_default(), self.data),
         };
-        match (raw, vif) {
-            (Value::Number { count, exponent }, Some(vif)) => {
-                let step = i8::try_from(self.code.saturating_sub(vif.first)).unwrap_or(0);
-                let exponent = exponent
-                    .saturating_add(vif.exponent)
-                    .saturating_add(step)
-                    .saturating_add(combined.exponent);
-                count
-                    .checked_mul(vif.factor)
-                    .map_or(Value::None, |count| Value::Number { count, exponent })
-            }
-            (other, _) => other,
+        let Value::Number { count, exponent } = raw else {
+            return raw;
+        };
+        let (first, base, factor) =
+            vif.map_or((self.code, 0, 1), |vif| (vif.first, vif.exponent, vif.factor));
+        let step = i8::try_from(self.code.saturating_sub(first)).unwrap_or(0);
+        let exponent = [base, step, combined.exponent].into_iter().fold(exponent, i8::saturating_add);
+        match count.checked_mul(factor) {
+            Some(count) => Value::Number { count, exponent },
+            None => Value::None,
         }
     }
 
@@ -397,7 +395,7 @@ mod tests {
         assert_eq!(value(&[0x02, 0xE6, 0x75, 0xFF, 0xFF]), scaled);
         assert_eq!(value(&[0x02, 0xFD, 0x97, 0x0F, 0x00, 0x00]), Value::None);
         let text = value(&[0x02, 0xFC, 0x03, 0x48, 0x52, 0x25, 0x74, 0xD4, 0x11]);
-        assert_eq!(text, Value::Number { count: 4_564, exponent: 0 });
+        assert_eq!(text, Value::Number { count: 4_564, exponent: -2 });
     }
 
     #[test]
