@@ -300,7 +300,7 @@ fn the_cat1_look_alike_is_recognised_before_it_is_misread() {
     let bytes = cat1_report();
     let decoded = read_as("cjt188", &bytes).unwrap();
     assert_eq!(decoded.profile, "cat1");
-    assert_eq!(decoded.device, Some(DeviceKey::Cjt188(10_260_822_0004)));
+    assert_eq!(decoded.device, Some(DeviceKey::Cjt188(102_608_220_004)));
     assert_eq!(registers(&decoded)[0], ("volume".to_owned(), "1001 l".to_owned()));
     let kinds: Vec<_> = decoded.events.iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventKind::ValveClosed, EventKind::BatteryLow]);
