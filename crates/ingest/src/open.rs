@@ -16,6 +16,9 @@ use vee::DatedBy;
 /// The network's time is believed when it is at most this far ahead of ours.
 const NETWORK_AHEAD_MS_MAX: i64 = 300_000;
 
+/// The code of bytes that are no envelope.
+pub(crate) const BAD_ENVELOPE: &str = "bad_envelope";
+
 /// One record after the steps that look at it alone.
 #[derive(Debug)]
 pub struct Opened<'s> {
@@ -153,7 +156,7 @@ pub(crate) fn open_record<'s>(
                 sequence,
                 received_at: now,
                 finding: Finding::Unreadable(Box::new(Refusal {
-                    reason: Arc::from("bad_envelope"),
+                    reason: Arc::from(BAD_ENVELOPE),
                     message: sentence(&error),
                     offset: None,
                     raw: bytes,

@@ -8,7 +8,7 @@
 //! twice stores its reads once, and a letter that fails again for the same reason stays open.
 
 use crate::{
-    open::{Memory, Opened, open_record, sentence},
+    open::{BAD_ENVELOPE, Memory, Opened, open_record, sentence},
     pipeline,
     record::{ForeignMessage, Record},
     registers::Registers,
@@ -102,7 +102,8 @@ fn open_letter<'s>(
     memory: &mut Memory,
     now: DateTime<Utc>,
 ) -> Vec<Opened<'s>> {
-    let records = if Envelope::decode(&letter.raw).is_ok() {
+    let never_opened = &*letter.reason == BAD_ENVELOPE;
+    let records = if never_opened || Envelope::decode(&letter.raw).is_ok() {
         vec![Record::Uplink(letter.raw.clone())]
     } else {
         let at = letter.received_at;

@@ -19,10 +19,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use store_clickhouse::Store;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 use uplink::batch::UP_TOPIC;
 
@@ -83,10 +82,14 @@ pub async fn run_with_books(
     books: Books,
 ) -> Result<Summary, IngestError> {
     settings.check()?;
+    // Ending this worker, for whatever reason, ends nobody else.
+    let stop = stop.child_token();
     let spool = Spool::open(&settings.spool)?;
     let own = OwnSpool { reader: spool.reader(), trimmer: spool.trimmer() };
     let mut doors = Doors::open(&settings, spool, clock, &stop)?;
     let give_up = give_up_after(&stop, Duration::from_secs(settings.drain_timeout_s));
+    // A worker that is dropped half-way leaves no timer behind.
+    let _ends_with_us = give_up.clone().drop_guard();
     let tools = Tools {
         settings: settings.clone(),
         store,
@@ -127,7 +130,7 @@ async fn work(
     let linger = tools.settings.linger();
     let registry = Arc::clone(&snapshot.borrow());
     let mut worker = Worker::new(tools, own, &registry).await?;
-    while !stop.is_cancelled() {
+    while !stop.is_cancelled() && !doors.shut {
         gather(&mut worker, linger, doors, stop).await?;
         let registry = Arc::clone(&snapshot.borrow_and_update());
         worker.settle_all(&registry).await?;
@@ -176,9 +179,15 @@ async fn gather(
                     worker.take_batch(message).await?;
                     until.get_or_insert_with(|| Instant::now() + linger);
                 }
-                None => return Ok(()),
+                None => {
+                    doors.shut = true;
+                    return Ok(());
+                }
             },
-            changed = doors.durable.changed() => if changed.is_err() { stop.cancelled().await },
+            changed = doors.durable.changed() => if changed.is_err() {
+                doors.shut = true;
+                return Ok(());
+            },
             () = tokio::time::sleep_until(deadline), if until.is_some() => return Ok(()),
         }
     }
@@ -199,17 +208,27 @@ fn give_up_after(stop: &CancellationToken, patience: Duration) -> CancellationTo
     give_up
 }
 
+/// A task that ends with its handle: a worker that is dropped leaves nothing behind.
+fn spawn<F>(task: F) -> AbortOnDropHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
 /// The two connections with their tasks, and the voice of the watermarks.
 struct Doors {
     batches: mpsc::Receiver<GatewayMessage>,
     durable: watch::Receiver<u64>,
     watermarks: Watermarks,
     handle: crate::mqtt::Handle,
+    /// A door's task has ended by itself; closing says why.
+    shut: bool,
     flushed: CancellationToken,
-    gateways: JoinHandle<()>,
-    platforms: JoinHandle<Result<(), IngestError>>,
+    gateways: AbortOnDropHandle<()>,
+    platforms: AbortOnDropHandle<Result<(), IngestError>>,
     /// Ends with `said`, after the last watermark.
-    saying: JoinHandle<()>,
+    saying: AbortOnDropHandle<()>,
     said: CancellationToken,
 }
 
@@ -241,27 +260,23 @@ impl Doors {
         let (flushed, said) = (CancellationToken::new(), CancellationToken::new());
         let handle = from_gateways.handle();
         let beat = Duration::from_millis(settings.watermark_interval_ms);
-        let saying = tokio::spawn(watermarks.clone().publish(handle.clone(), beat, said.clone()));
+        let saying = spawn(watermarks.clone().publish(handle.clone(), beat, said.clone()));
         let connected = watermarks.connected();
-        let gateways = tokio::spawn(receive::gateways(
+        let gateways = spawn(receive::gateways(
             from_gateways,
             sender,
             connected,
             stop.clone(),
             flushed.clone(),
         ));
-        let platforms = tokio::spawn(receive::platforms(
-            from_platforms,
-            spool,
-            durable_sender,
-            clock,
-            stop.clone(),
-        ));
+        let platforms =
+            spawn(receive::platforms(from_platforms, spool, durable_sender, clock, stop.clone()));
         Ok(Self {
             batches: receiver,
             durable,
             watermarks,
             handle,
+            shut: false,
             flushed,
             gateways,
             platforms,

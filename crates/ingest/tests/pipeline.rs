@@ -3,7 +3,11 @@
 //! In: any mix of uplinks. Out: the books, which must not depend on batches or crashes.
 //! Never here: a broker, a database, a clock.
 
-#![expect(clippy::unwrap_used, reason = "a step that fails, fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a step that fails, fails the test"
+)]
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ingest::{
@@ -184,8 +188,11 @@ impl Shelf {
     }
 }
 
-/// What of the books must not depend on how the work was cut.
-fn essence(shelf: &Shelf) -> (Vec<(ReadKey, i64, u64, Verdict)>, Vec<(u64, String)>, Counts) {
+/// What of the books must not depend on how the work was cut: reads with value, uplink and verdict;
+/// dead letters; counts.
+type Essence = (Vec<(ReadKey, i64, u64, Verdict)>, Vec<(u64, String)>, Counts);
+
+fn essence(shelf: &Shelf) -> Essence {
     let reads = shelf
         .reads
         .iter()
