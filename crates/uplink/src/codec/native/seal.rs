@@ -9,12 +9,13 @@
 use super::decode::{header, trailer_bytes};
 use super::{Header, TAG_BYTES};
 use crate::UplinkError;
-use aes::Aes128;
+use aes::Aes128Enc;
 use ccm::aead::inout::InOutBuf;
 use ccm::consts::{U8, U13};
 use ccm::{AeadInOut, Ccm, KeyInit, Nonce, Tag};
 
-type Seal = Ccm<Aes128, U8, U13>;
+/// CCM only ever encrypts blocks, so the decryption half of the key schedule is left out.
+type Seal = Ccm<Aes128Enc, U8, U13>;
 
 /// Uplinks have direction 1; 2 is kept for what we might send to the meter.
 const DIRECTION_UP: u8 = 0x01;
