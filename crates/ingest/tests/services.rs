@@ -19,6 +19,8 @@ use std::{sync::Arc, time::Duration};
 use store_clickhouse::{ClickhouseSettings, Counts, DeadLetterFilter, Store};
 use tempfile::TempDir;
 use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -76,11 +78,15 @@ fn registry(meters: u32) -> RegistrySnapshot {
 }
 
 fn frame(serial: u64, counter: u32, hour: i64, count: i64) -> Vec<u8> {
+    frame_at(serial, counter, hour * 60, count)
+}
+
+fn frame_at(serial: u64, counter: u32, minute: i64, count: i64) -> Vec<u8> {
     let series = Series {
         register: Register::VOLUME,
         unit: Unit::CubicMetre,
         exponent: -3,
-        start: at("2026-03-01T00:00:00Z") + TimeDelta::hours(hour),
+        start: at("2026-03-01T00:00:00Z") + TimeDelta::minutes(minute),
         step_s: 3600,
         counts: &[count],
         suspect: false,
@@ -103,8 +109,8 @@ fn envelope(payload: Vec<u8>) -> Envelope {
     }
 }
 
-/// A ChirpStack event of meter `serial`.
-fn event(application: &str, serial: u64, counter: u32, hour: i64) -> (String, Vec<u8>) {
+/// A ChirpStack event of meter `serial`, its read taken in this minute.
+fn event(application: &str, serial: u64, counter: u32, minute: i64) -> (String, Vec<u8>) {
     let envelope = Envelope {
         device: Some(DeviceKey::DevEui(0x7000 + serial)),
         network: Network::LorawanServer,
@@ -112,7 +118,7 @@ fn event(application: &str, serial: u64, counter: u32, hour: i64) -> (String, Ve
         counter: Some(counter),
         network_time_ms: Some(now().timestamp_millis()),
         dedup: Some(u128::from(serial << 32 | u64::from(counter)).to_be_bytes()),
-        ..envelope(frame(serial, counter, hour, hour * 10))
+        ..envelope(frame_at(serial, counter, minute, minute))
     };
     transport::encode_chirpstack_v4_up(&envelope, application).unwrap()
 }
@@ -123,25 +129,32 @@ struct Place {
     dir: TempDir,
     store: Store,
     database: String,
+    mqtt_url: String,
 }
 
 impl Place {
     async fn new(name: &str) -> Self {
+        let url = service("TIDEMARK_TEST_CLICKHOUSE_URL");
+        Self::with(name, &url, service("TIDEMARK_TEST_MQTT_URL")).await
+    }
+
+    /// A place whose worker finds store and broker under these addresses.
+    async fn with(name: &str, clickhouse_url: &str, mqtt_url: String) -> Self {
         let name = format!("{name}-{}", std::process::id());
         let database = format!("ingest_{}", name.replace('-', "_"));
         let drop = format!("DROP DATABASE IF EXISTS {database} SYNC");
         client("default").query(&drop).execute().await.unwrap();
-        let url = service("TIDEMARK_TEST_CLICKHOUSE_URL");
+        let url = clickhouse_url.to_owned();
         let settings = ClickhouseSettings { url, database: database.clone(), ..Default::default() };
         let store = Store::new(&settings).unwrap();
         store.migrate(480).await.unwrap();
-        Self { name, dir: TempDir::new().unwrap(), store, database }
+        Self { name, dir: TempDir::new().unwrap(), store, database, mqtt_url }
     }
 
     fn settings(&self) -> IngestSettings {
         IngestSettings {
             worker: self.name.clone(),
-            mqtt_url: service("TIDEMARK_TEST_MQTT_URL"),
+            mqtt_url: self.mqtt_url.clone(),
             gateways: vec![format!("gw-{}", self.name)],
             subscriptions: vec![format!("application/{}/device/+/event/up", self.name)],
             spool: SpoolSettings { dir: self.dir.path().to_owned(), ..SpoolSettings::default() },
@@ -224,6 +237,46 @@ impl Running {
             }
         };
         tokio::time::timeout(PATIENCE, let_go).await.expect("the spool should be let go");
+    }
+}
+
+/// Stands between the worker and a service, and can be closed.
+struct Door {
+    address: String,
+    open: watch::Sender<bool>,
+}
+
+impl Door {
+    /// A door to `host:port`, open.
+    async fn to(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (open, state) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((mut inside, _)) = listener.accept().await {
+                let (target, mut state) = (target.clone(), state.clone());
+                tokio::spawn(async move {
+                    if !*state.borrow() {
+                        return;
+                    }
+                    let Ok(mut outside) = TcpStream::connect(&target).await else { return };
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut inside, &mut outside) => {}
+                        _ = state.wait_for(|open| !open) => {}
+                    }
+                });
+            }
+        });
+        Self { address, open }
+    }
+
+    /// Cuts every connection; new ones are cut at once until it is opened.
+    fn close(&self) {
+        self.open.send_replace(false);
+    }
+
+    fn open(&self) {
+        self.open.send_replace(true);
     }
 }
 
@@ -469,5 +522,70 @@ async fn a_dead_letter_is_replayed_once_its_meter_is_registered() {
     // the ledger still counts each uplink once, as it ended at first
     let counts = place.totals().await;
     assert_eq!(counts, Counts { received: 3, stored: 0, duplicate: 0, rejected: 3 });
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_away_is_waited_for() {
+    let url = service("TIDEMARK_TEST_CLICKHOUSE_URL");
+    let door = Door::to(url.strip_prefix("http://").unwrap().to_owned()).await;
+    let behind = format!("http://{}", door.address);
+    let place = Place::with("away", &behind, service("TIDEMARK_TEST_MQTT_URL")).await;
+    let gateway = format!("gw-{}", place.name);
+    let mut broker = place.broker().await;
+    let running = place.start(registry(10));
+    let envelopes = hourly(10, 12);
+    broker.send_until_stored(&gateway, 2, &envelopes[..60]).await;
+    door.close();
+    for (n, run) in envelopes[60..].chunks(10).enumerate() {
+        broker.send(&gateway, 2, u64::try_from(60 + n * 10).unwrap(), run).await;
+    }
+    // what was sent waits with the worker: nobody sends it again
+    door.open();
+    broker.watermark(2, 120).await;
+    let summary = running.end().await;
+    assert!(summary.drained);
+    let counts = place.totals().await;
+    assert_eq!(counts, Counts { received: 120, stored: 120, duplicate: 0, rejected: 0 });
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_cut_again_and_again_loses_no_event() {
+    let url = service("TIDEMARK_TEST_MQTT_URL");
+    let door = Door::to(url.strip_prefix("mqtt://").unwrap().to_owned()).await;
+    let behind = format!("mqtt://{}", door.address);
+    let store = service("TIDEMARK_TEST_CLICKHOUSE_URL");
+    let place = Place::with("cut", &store, behind).await;
+    let broker = place.broker().await;
+    let running = place.start(registry(3));
+    // the session exists once something has come through it
+    let first = async {
+        while place.totals().await.received == 0 {
+            let (topic, body) = event(&place.name, 1, 1, 1);
+            broker.publish(&topic, body).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, first).await.expect("an event should come through");
+    for n in 0..400_u32 {
+        let (topic, body) = event(&place.name, 2, 100 + n, i64::from(n));
+        broker.publish(&topic, body).await;
+        if n % 80 == 40 {
+            door.close();
+            tokio::task::yield_now().await;
+            door.open();
+        }
+    }
+    let all_stored = async {
+        while place.store.row_totals().await.unwrap().reads < 401 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_stored).await.expect("every event should be stored");
+    let summary = running.end().await;
+    assert_eq!(summary.picture.residue(), 0);
+    let counts = place.totals().await;
+    assert_eq!((counts.stored, counts.rejected), (401, 0));
     place.clean_up().await;
 }
