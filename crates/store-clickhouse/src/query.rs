@@ -137,6 +137,12 @@ impl CountsBack {
 }
 
 #[derive(Row, Deserialize)]
+struct RefusalBack {
+    reason: String,
+    letters: u64,
+}
+
+#[derive(Row, Deserialize)]
 struct RowTotalsBack {
     reads: u64,
     accepted: u64,
@@ -462,6 +468,19 @@ impl Store {
             dead_letters: row.dead_letters,
             dead_letters_open: row.dead_letters_open,
         }))
+    }
+
+    /// How many dead letters there are for each reason, the most frequent first.
+    ///
+    /// # Errors
+    /// When the server cannot answer.
+    pub async fn refusals(&self) -> Result<Vec<(String, u64)>, QueryError> {
+        let query = self.client.query_raw(
+            "SELECT reason, count() AS letters FROM dead_letters FINAL \
+             GROUP BY reason ORDER BY letters DESC, reason",
+        );
+        let rows = self.ask::<RefusalBack>("refusals", query).await?;
+        Ok(rows.into_iter().map(|row| (row.reason, row.letters)).collect())
     }
 
     /// Dead letters, newest first.

@@ -190,6 +190,7 @@ async fn a_batch_comes_back_as_it_went_in() {
     let all = DeadLetterFilter { reason: Some("unknown_device".to_owned()), ..Default::default() };
     assert_eq!(store.dead_letters(&all).await.unwrap()[0].replayed_at, Some(at(T1)));
 
+    assert_eq!(store.refusals().await.unwrap(), [("unknown_device".to_owned(), 1)]);
     let totals = store.totals().await.unwrap();
     assert_eq!(totals.counts, batch.counts);
     assert_eq!((totals.batches, totals.last_stored_at), (1, Some(at(T0))));
