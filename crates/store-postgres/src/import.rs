@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 
 /// Entries per statement.
 const CHUNK: usize = 10_000;
+const CHUNK_ROWS: u64 = 10_000;
 
 /// One import at a time in a database; the number is only ours to choose.
 const IMPORT_LOCK: i64 = 0x7469_6465_0001;
@@ -126,6 +127,29 @@ struct Import<'t> {
     report: ImportReport,
 }
 
+/// The tables a large section has just filled; without statistics the next section's look-ups
+/// are planned as if they were empty.
+const fn analyze(section: Section) -> Option<&'static str> {
+    match section {
+        Section::Customers => Some("ANALYZE customers"),
+        Section::Households => Some("ANALYZE households"),
+        Section::Persons => Some("ANALYZE household_persons"),
+        Section::Accounts => Some("ANALYZE accounts"),
+        Section::ServicePoints => Some("ANALYZE service_points"),
+        Section::Meters => Some("ANALYZE meters"),
+        Section::Devices => Some("ANALYZE meter_devices"),
+        Section::Keys => Some("ANALYZE device_keys"),
+        Section::InstalledMeters => Some("ANALYZE installed_meters"),
+        Section::Agreements => Some("ANALYZE service_agreements"),
+        Section::Organisations
+        | Section::Schedules
+        | Section::ScheduleVersions
+        | Section::Books
+        | Section::Cycles
+        | Section::MeterModels => None,
+    }
+}
+
 /// Columns of one chunk.
 fn column<'a, E, T>(chunk: &'a [E], of: impl Fn(&'a E) -> T) -> Vec<T> {
     chunk.iter().map(of).collect()
@@ -152,6 +176,14 @@ impl Import<'_> {
         report.given += u64::try_from(given).unwrap_or(u64::MAX);
         report.changed += changed;
         report.added += added;
+        // After the first chunk the planner knows what a table looks like, after the last how
+        // large it is; in between its growth is seen from its size.
+        if added >= 1_000
+            && (report.given <= CHUNK_ROWS || given < CHUNK)
+            && let Some(sql) = analyze(section)
+        {
+            self.run(sql, sqlx::query(sql)).await?;
+        }
         Ok(())
     }
 

@@ -71,6 +71,9 @@ impl Store {
             ("lock_timeout", settings.lock_timeout_ms.to_string()),
             ("statement_timeout", settings.statement_timeout_ms.to_string()),
             ("timezone", "UTC".to_owned()),
+            // Questions carry arrays of thousands of entries: a plan made without looking at
+            // them expects ten, and loops.
+            ("plan_cache_mode", "force_custom_plan".to_owned()),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections.max(1))

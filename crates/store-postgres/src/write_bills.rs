@@ -122,6 +122,8 @@ impl Store {
         staged.tiers.send(&mut tx, COPY_TIERS).await?;
         staged.reads.send(&mut tx, COPY_READS).await?;
 
+        run_sql(&mut tx, "ANALYZE staged_bills, staged_segments", "look at the chunk").await?;
+
         let mut report = WriteReport::default();
         let mut holds = chunk.holds.to_vec();
         let twice = sqlx::query(TAKE_OUT_DAYS_BILLED_BEFORE)
