@@ -43,6 +43,8 @@ pub enum Details {
     Cjt188(codec::cjt188::Facts),
     /// The report of a meter that speaks the Cat.1 look-alike of CJ/T 188.
     Cat1(Box<codec::cjt188::cat1::Facts>),
+    /// The layers of an M-Bus frame.
+    Mbus(Box<codec::mbus::Facts>),
     /// The header of a LoRaWAN frame that carries nothing we decode.
     Lorawan(Box<phy::Facts>),
     /// A LoRaWAN join request.

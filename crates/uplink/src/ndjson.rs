@@ -8,7 +8,7 @@
 mod output;
 
 use crate::bytes::from_hex;
-use crate::codec::{cjt188, native};
+use crate::codec::{cjt188, mbus, native};
 use crate::decoded::{Decoded, Details};
 use crate::phy::{self, Facts, Keys11, MessageType};
 use crate::profile::{self, Codec, Profile};
@@ -26,6 +26,9 @@ struct Request {
     hex: String,
     profile: Option<String>,
     key: Option<String>,
+    /// M-Bus telegrams the meter sent before, in full: a compact one needs their format.
+    #[serde(default)]
+    previous_telegrams: Vec<String>,
     nwk_s_key: Option<String>,
     app_s_key: Option<String>,
     app_key: Option<String>,
@@ -120,8 +123,9 @@ fn answer_or_error(line: &str) -> Result<Map<String, Value>, LineError> {
     Ok(output::fields(&decoded))
 }
 
-/// The keys of a request, read.
+/// What a request knows beside the payload: keys, and formats of M-Bus telegrams before it.
 struct Keys {
+    formats: mbus::FormatMemory,
     meter: Option<[u8; 16]>,
     nwk_s: Option<[u8; 16]>,
     app_s: Option<[u8; 16]>,
@@ -134,8 +138,10 @@ impl Keys {
         let f_nwk_s_int = key("f_nwk_s_int_key", request.f_nwk_s_int_key.as_deref())?;
         let s_nwk_s_int = key("s_nwk_s_int_key", request.s_nwk_s_int_key.as_deref())?;
         let [low, high, ..] = request.conf_fcnt.to_le_bytes();
+        let meter = key("key", request.key.as_deref())?;
         Ok(Self {
-            meter: key("key", request.key.as_deref())?,
+            formats: formats(request, meter.as_ref())?,
+            meter,
             nwk_s: key("nwk_s_key", request.nwk_s_key.as_deref())?,
             app_s: key("app_s_key", request.app_s_key.as_deref())?,
             app: match &request.app_key {
@@ -155,6 +161,20 @@ impl Keys {
     const fn is_lorawan(&self) -> bool {
         self.nwk_s.is_some() || self.app_s.is_some() || self.v1_1.is_some()
     }
+}
+
+/// The most telegrams a request may give for their formats.
+const PREVIOUS_MAX: usize = 64;
+
+/// The formats of the telegrams before; one that cannot be read teaches nothing.
+fn formats(request: &Request, key: Option<&[u8; 16]>) -> Result<mbus::FormatMemory, LineError> {
+    let mut formats = mbus::FormatMemory::default();
+    for text in request.previous_telegrams.iter().take(PREVIOUS_MAX) {
+        let field = "previous_telegrams";
+        let bytes = from_hex(text).map_err(|offset| LineError::Hex { field, offset })?;
+        let _taught_or_not = mbus::decode(&bytes, &profile::WMBUS, key, &mut formats);
+    }
+    Ok(formats)
 }
 
 fn key(field: &'static str, text: Option<&str>) -> Result<Option<[u8; 16]>, LineError> {
@@ -179,6 +199,7 @@ fn payload(bytes: &[u8], profile: &'static Profile, keys: &Keys) -> Result<Decod
             }
         }
         Codec::Cjt188(settings) => cjt188::decode(bytes, profile, settings),
+        Codec::Mbus => mbus::decode(bytes, profile, keys.meter.as_ref(), &mut keys.formats.clone()),
         Codec::Lorawan => Err(UplinkError::NotRecognised),
     }
 }

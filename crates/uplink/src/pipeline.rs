@@ -3,7 +3,7 @@
 //! In: an envelope, the registry snapshot, the last counter. Out: the meter, the payload in clear,
 //! what it says. Never here: where counters are kept, what becomes of an error.
 
-use crate::codec::{cjt188, native};
+use crate::codec::{cjt188, mbus, native};
 use crate::decoded::{Decoded, Details};
 use crate::phy::{self, CounterOrder};
 use crate::profile::{self, Codec, Profile};
@@ -42,7 +42,10 @@ pub fn device_of(envelope: &Envelope) -> Result<DeviceKey, UplinkError> {
         return phy::data_frame(&envelope.payload).map(|frame| DeviceKey::DevAddr(frame.dev_addr));
     }
     let payload = &envelope.payload;
-    native::names(payload).or_else(|| cjt188::names(payload)).ok_or(UplinkError::UnnamedDevice)
+    native::names(payload)
+        .or_else(|| mbus::names(payload))
+        .or_else(|| cjt188::names(payload))
+        .ok_or(UplinkError::UnnamedDevice)
 }
 
 /// The meter an envelope comes from.
@@ -111,6 +114,7 @@ pub fn open(
             open_native(&mut opened, entry, last_counter)?;
         }
         Codec::Native | Codec::Lorawan => {}
+        Codec::Mbus => open_mbus(&mut opened, entry)?,
         Codec::Cjt188(_) => {
             if let Some(named) = cjt188::names(&opened.payload) {
                 check_name(named, entry, |key| matches!(key, DeviceKey::Cjt188(_)))?;
@@ -183,6 +187,22 @@ fn open_native(
     Ok(())
 }
 
+/// An M-Bus frame: the name must be this meter's, and a meter with a key must encrypt.
+fn open_mbus(opened: &mut Opened, entry: &MeterEntry) -> Result<(), UplinkError> {
+    if let Some(named) = mbus::names(&opened.payload) {
+        check_name(named, entry, |key| matches!(key, DeviceKey::Mbus(_)))?;
+    }
+    let key = entry.key.as_ref().map(|key| key.expose());
+    let frame = mbus::open(&opened.payload, key)?;
+    if key.is_some() && !frame.facts.protection.by_key() {
+        let serial = frame.facts.identification().unwrap_or_default();
+        let counter = frame.facts.access.map(u32::from).unwrap_or_default();
+        return Err(UplinkError::SealMissing { serial, counter });
+    }
+    opened.payload = frame.into_frame();
+    Ok(())
+}
+
 /// A payload may not name another device of a kind this meter has a name of.
 fn check_name(
     named: DeviceKey,
@@ -217,6 +237,9 @@ pub fn decode(
     let decoded = match &profile.codec {
         Codec::Native => native::decode(&opened.payload, opened.unsealed, profile)?,
         Codec::Cjt188(settings) => cjt188::decode(&opened.payload, profile, settings)?,
+        Codec::Mbus => {
+            mbus::decode(&opened.payload, profile, None, &mut mbus::FormatMemory::default())?
+        }
         Codec::Lorawan => nothing(profile),
     };
     let dated = decoded.reads.iter().all(|read| read.measured_at.is_some());

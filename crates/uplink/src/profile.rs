@@ -4,7 +4,7 @@
 //! Never here: what a codec does.
 
 use crate::codec::cjt188::{self, MIRRORED_STATUS, STANDARD_STATUS, Settings, UnitPosition};
-use crate::codec::native;
+use crate::codec::{mbus, native};
 
 /// One way of reading payloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum Codec {
     Native,
     /// CJ/T 188 and its Cat.1 look-alike.
     Cjt188(Settings),
+    /// M-Bus by wire or radio, OMS.
+    Mbus,
     /// A LoRaWAN frame that is looked at, not carried to a meter.
     Lorawan,
 }
@@ -65,6 +67,18 @@ pub static CJT188: Profile = cjt188(
     UnitPosition::ByPlausibility,
     STANDARD_STATUS,
 );
+
+const fn mbus(name: &'static str, about: &'static str) -> Profile {
+    Profile { name, about, codec_version: 1, utc_offset_minutes: CHINA_MINUTES, codec: Codec::Mbus }
+}
+
+/// Wired M-Bus.
+pub static MBUS: Profile = mbus("mbus", "M-Bus by wire (EN 13757-2, -3)");
+
+/// Wireless M-Bus.
+pub static WMBUS: Profile = mbus("wmbus", "wireless M-Bus (EN 13757-4), sealed or in clear");
+
+static OMS: Profile = mbus("oms", "wireless M-Bus as the Open Metering System profiles it");
 
 /// A raw LoRaWAN frame, for looking at.
 pub static LORAWAN: Profile = Profile {
@@ -111,7 +125,7 @@ static CJT188_MIRRORED: Profile = cjt188(
 );
 
 /// Every profile there is.
-pub static ALL: [&Profile; 8] = [
+pub static ALL: [&Profile; 11] = [
     &NATIVE,
     &CJT188,
     &CJT188_2004,
@@ -119,6 +133,9 @@ pub static ALL: [&Profile; 8] = [
     &CJT188_UNIT_FIRST,
     &CJT188_UNIT_LAST,
     &CJT188_MIRRORED,
+    &MBUS,
+    &WMBUS,
+    &OMS,
     &LORAWAN,
 ];
 
@@ -134,6 +151,12 @@ pub fn by_name(name: &str) -> Option<&'static Profile> {
 pub fn sniff(bytes: &[u8]) -> Option<&'static Profile> {
     if bytes.first() == Some(&native::MAGIC_V1) && native::header(bytes).is_ok() {
         return Some(&NATIVE);
+    }
+    if mbus::begins_wired(bytes) {
+        return Some(&MBUS);
+    }
+    if mbus::begins_wireless(bytes) {
+        return Some(&WMBUS);
     }
     cjt188::begins(bytes).then_some(&CJT188)
 }

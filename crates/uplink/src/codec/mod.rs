@@ -4,4 +4,5 @@
 //! Never here: transports, keys other than the native seal's, registry look-ups.
 
 pub mod cjt188;
+pub mod mbus;
 pub mod native;

@@ -5,6 +5,7 @@
 
 use crate::bytes::{hex_lower, hex_upper};
 use crate::codec::cjt188::{self, UnitPosition, cat1};
+use crate::codec::mbus;
 use crate::decoded::{Decoded, DecodedEvent, DecodedRead, Details};
 use crate::phy;
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
@@ -22,6 +23,7 @@ pub(super) fn fields(decoded: &Decoded) -> Map<String, Value> {
         })),
         Details::Cjt188(facts) => cjt188_fields(facts),
         Details::Cat1(facts) => cat1_fields(facts),
+        Details::Mbus(facts) => mbus_fields(facts),
         Details::Lorawan(facts) => lorawan_fields(facts),
         Details::JoinRequest { join_eui, dev_eui, dev_nonce, mic_valid } => object(json!({
             "mtype": "JoinRequest",
@@ -50,6 +52,28 @@ pub(super) fn fields(decoded: &Decoded) -> Map<String, Value> {
     fields.insert("reads".to_owned(), reads.into());
     fields.insert("events".to_owned(), events.into());
     fields
+}
+
+/// Names as meter people write them: the maker's letters, the printed number.
+fn mbus_fields(facts: &mbus::Facts) -> Map<String, Value> {
+    object(json!({
+        "link": facts.format.name(),
+        "manufacturer": facts.manufacturer(),
+        "id": facts.identification().map(|number| format!("{number:08}")),
+        "version": facts.address.map(|[.., version, _]| version),
+        "device_type": facts.device_type(),
+        "ci": facts.ci.map(|ci| format!("{ci:02X}")),
+        "content": facts.content.map(|content| content.name()),
+        "security_mode": facts.mode,
+        "protection": facts.protection.name(),
+        "access_number": facts.access,
+        "status": facts.status.map(|status| format!("{status:02X}")),
+        "meter_time": facts.meter_time.map(local),
+        "records": facts.records,
+        "damaged_at": facts.damaged_at,
+        "error_report": facts.error_report,
+        "trailing": facts.trailing,
+    }))
 }
 
 /// An object's fields without those that are null: absent says the same with less noise.

@@ -15,7 +15,6 @@ pub enum Content {
     /// The records' values alone (CI 73, 79, 7B).
     Compact,
     /// The records' heads alone (CI 69, 6A, 6B).
-    Format,
     /// The fixed structure of EN 1434-3 (wired, CI 73): two counters.
     Fixed,
     /// An error report (CI 6E, 6F, 70).
@@ -29,7 +28,6 @@ impl Content {
         match self {
             Self::Records => "records",
             Self::Compact => "compact",
-            Self::Format => "format",
             Self::Fixed => "fixed",
             Self::Error => "error",
         }
@@ -46,9 +44,6 @@ enum Header {
 
 /// Every CI field a meter sends that is read here.
 const CONTENTS: &[(u8, Header, Content)] = &[
-    (0x69, Header::None, Content::Format),
-    (0x6A, Header::Short, Content::Format),
-    (0x6B, Header::Long, Content::Format),
     (0x6E, Header::Short, Content::Error),
     (0x6F, Header::Long, Content::Error),
     (0x70, Header::None, Content::Error),
@@ -185,7 +180,12 @@ pub(super) fn authentication(
     let found = reader.offset().saturating_sub(from);
     if found != length {
         let what = "bytes of the authentication layer";
-        return Err(UplinkError::LengthMismatch { what, offset: length_at, announced: length, found });
+        return Err(UplinkError::LengthMismatch {
+            what,
+            offset: length_at,
+            announced: length,
+            found,
+        });
     }
     let length = message_length;
     Ok(Some(Authentication { message_control, counter, length, mac_at, mac_bytes }))

@@ -10,9 +10,8 @@
 use crate::UplinkError;
 use crate::bytes::Reader;
 
-/// How many foreign bytes may stand after a frame; fewer than the checksums of format A, so that
-/// a damaged frame with them never passes for one without.
-const TRAILING_BYTES_MAX: usize = 3;
+/// How many foreign bytes may stand after a frame.
+const TRAILING_BYTES_MAX: usize = 4;
 
 /// Longest frame there is, radio checksums included: 256 bytes in format A.
 pub const FRAME_BYTES_MAX: usize = 290;
@@ -111,11 +110,6 @@ pub(super) fn unwrap(bytes: &[u8]) -> Result<Link, UplinkError> {
     }
 }
 
-/// Whether the fixed bytes of a wired frame are there.
-pub(super) fn looks_wired(bytes: &[u8]) -> bool {
-    matches!(*bytes, [0x68, l1, l2, 0x68, ..] if l1 == l2)
-}
-
 fn bare(bytes: &[u8], format: LinkFormat, control: u8) -> Link {
     let frame = bytes.to_vec();
     let end = frame.len();
@@ -173,7 +167,7 @@ fn wired(bytes: &[u8], length: usize) -> Result<Link, UplinkError> {
 }
 
 /// The way without checksums is taken when the length says so, unless the bytes prove to be
-/// format B. A frame longer than that has the checksums of format A, or foreign bytes behind it.
+/// format B. A longer frame has the checksums of format A, or a few foreign bytes behind it.
 fn wireless(bytes: &[u8]) -> Result<Link, UplinkError> {
     let announced = usize::from(Reader::new(bytes, 0).u8("L field")?) + 1;
     if announced < FIRST_BLOCK + 1 {
@@ -186,8 +180,12 @@ fn wireless(bytes: &[u8]) -> Result<Link, UplinkError> {
         let trailing = bytes.len().saturating_sub(announced);
         return finish(frame, LinkFormat::WirelessB, trailing);
     }
-    let first_crc = bytes.get(..FIRST_BLOCK).zip(bytes.get(FIRST_BLOCK..FIRST_BLOCK + 2));
-    if first_crc.is_some_and(|(block, found)| crc(block).to_be_bytes() == found) {
+    // As long as with the checksums of format A, or the first of them fits: then all must fit.
+    let blocks = announced.saturating_sub(FIRST_BLOCK).div_ceil(BLOCK) + 1;
+    let first = bytes.get(..FIRST_BLOCK).zip(bytes.get(FIRST_BLOCK..FIRST_BLOCK + 2));
+    if bytes.len() == announced + 2 * blocks
+        || first.is_some_and(|(block, found)| crc(block).to_be_bytes() == found)
+    {
         let (frame, used) = without_crc_a(bytes, announced)?;
         return finish(frame, LinkFormat::WirelessA, bytes.len().saturating_sub(used));
     }

@@ -88,6 +88,13 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// The head of the first record in `heads`, which hold nothing else.
+    pub(super) fn head_of(heads: &[u8]) -> Option<&[u8]> {
+        let mut reader = Reader::new(heads, 0);
+        Head::read(&mut reader).ok()?;
+        heads.get(..reader.offset())
+    }
+
     /// Whether it is a maker's own block to the end of the telegram.
     #[must_use]
     pub const fn is_manufacturer_data(&self) -> bool {
@@ -147,7 +154,8 @@ impl Record<'_> {
         let (first, base, factor) =
             vif.map_or((self.code, 0, 1), |vif| (vif.first, vif.exponent, vif.factor));
         let step = i8::try_from(self.code.saturating_sub(first)).unwrap_or(0);
-        let exponent = [base, step, combined.exponent].into_iter().fold(exponent, i8::saturating_add);
+        let exponent =
+            [base, step, combined.exponent].into_iter().fold(exponent, i8::saturating_add);
         match count.checked_mul(factor) {
             Some(count) => Value::Number { count, exponent },
             None => Value::None,
@@ -322,8 +330,11 @@ impl<'a> Head<'a> {
         let vifes = if vif & EXTENDED == 0 { &[] } else { extensions(reader, "VIFE")? };
         (self.code, self.vifes) = match (code, vifes.split_first()) {
             (Some(code), _) => (code & 0x7F, vifes),
-            // FB and FD without their extension bit name nothing.
-            (None, None) => return Err(unsupported("VIF", vif, reader.offset().saturating_sub(1))),
+            // FB and FD without their extension bit name nothing; such meters exist.
+            (None, None) => {
+                self.table = Table::Other;
+                (vif & 0x7F, vifes)
+            }
             (None, Some((second, rest))) if self.table == Table::Fd && *second == 0xFD => {
                 self.table = Table::FdFd;
                 match rest.split_first() {
@@ -338,10 +349,7 @@ impl<'a> Head<'a> {
 }
 
 /// Bytes up to and with the first that has no extension bit.
-fn extensions<'a>(
-    reader: &mut Reader<'a>,
-    what: &'static str,
-) -> Result<&'a [u8], UplinkError> {
+fn extensions<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], UplinkError> {
     let rest = reader.remaining();
     let length = rest.iter().take_while(|byte| *byte & EXTENDED != 0).count().saturating_add(1);
     if length > EXTENSIONS_MAX {
@@ -415,11 +423,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic_as_records(bytes in vec(any::<u8>(), 0..300)) {
-            for record in Records::new(&bytes, 0) {
-                if let Ok(record) = record {
-                    let _value = (record.value(), record.aspect(), record.function());
-                    prop_assert!(record.offset < bytes.len());
-                }
+            for record in Records::new(&bytes, 0).flatten() {
+                let _value = (record.value(), record.aspect(), record.function());
+                prop_assert!(record.offset < bytes.len());
             }
         }
     }

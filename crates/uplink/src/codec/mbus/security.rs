@@ -29,6 +29,12 @@ pub enum Protection {
 }
 
 impl Protection {
+    /// Whether the meter's key opened it.
+    #[must_use]
+    pub const fn by_key(self) -> bool {
+        matches!(self, Self::Opened | Self::Authenticated)
+    }
+
     /// The name in output.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -151,6 +157,11 @@ pub(super) fn open_transport(
 ) -> Result<Protection, UplinkError> {
     let (mode, length) = (layer.mode(), layer.encrypted_bytes());
     let at = layer.body;
+    if mode != 7 && authentication.is_some_and(|layer| layer.mac_bytes > 0) {
+        // Taking the mode away must not take the MAC's check away.
+        let (what, value) = ("MAC over security mode", u64::from(mode));
+        return Err(UplinkError::Unsupported { what, value, offset: layer.at });
+    }
     if mode == 0 || length == 0 && mode == 5 {
         return Ok(Protection::None);
     }
@@ -218,7 +229,8 @@ fn open_mode_7(
     let signed = frame.get(layer.at..end).unwrap_or_default();
     let length_field = authentication.length.unwrap_or_default();
     let length_field = if authentication.length.is_some() { &length_field[..] } else { &[] };
-    let computed = cmac(&signs, &[&[authentication.message_control], &counter, length_field, signed]);
+    let computed =
+        cmac(&signs, &[&[authentication.message_control], &counter, length_field, signed]);
     let fits = !mac.is_empty() && computed.starts_with(mac);
     if !fits {
         return Err(UplinkError::KeyMismatch { offset: authentication.mac_at });

@@ -103,9 +103,9 @@ pub(super) fn real(bits: u32) -> Value {
     };
     let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let count = format!("{before}{after}").parse::<i64>();
-    let exponent = exponent.parse::<i32>().map(|power| {
-        power.saturating_sub(i32::try_from(after.len()).unwrap_or(i32::MAX))
-    });
+    let exponent = exponent
+        .parse::<i32>()
+        .map(|power| power.saturating_sub(i32::try_from(after.len()).unwrap_or(i32::MAX)));
     match (count, exponent) {
         (Ok(_), Ok(0..)) => exact_whole(bits),
         (Ok(count), Ok(exponent)) => match i8::try_from(exponent) {
@@ -138,8 +138,9 @@ fn exact_whole(bits: u32) -> Value {
 pub(super) fn date(bytes: &[u8]) -> Value {
     match *bytes {
         [b0, b1] => day(b0, b1, None).map_or(Value::None, Value::Date),
-        [second, minute, hour] => time(hour & 0x1F, minute & 0x3F, second & 0x3F)
-            .map_or(Value::None, Value::Time),
+        [second, minute, hour] => {
+            time(hour & 0x1F, minute & 0x3F, second & 0x3F).map_or(Value::None, Value::Time)
+        }
         [minute, hour, b0, b1] if minute & 0x80 == 0 => {
             let at = time(hour & 0x1F, minute & 0x3F, 0);
             join(day(b0, b1, Some(hour >> 5 & 0x03)), at)
@@ -195,10 +196,13 @@ pub(super) fn variable(lvar: u8, bytes: &[u8]) -> Value {
     match lvar {
         0x00..=0xBF => Value::Text(text(bytes)),
         0xC0..=0xC9 => bcd(bytes),
-        0xD0..=0xD9 => match bcd(bytes) {
-            Value::Number { count, exponent } => Value::Number { count: -count, exponent },
-            other => other,
-        },
+        0xD0..=0xD9 => {
+            let digits = bcd(bytes);
+            let Value::Number { count, exponent } = digits else {
+                return digits;
+            };
+            Value::Number { count: -count, exponent }
+        }
         0xE0..=0xEF => signed(bytes),
         _ => Value::Bytes(bytes.to_vec()),
     }

@@ -3,7 +3,7 @@
 //! In: a table and a code. Out: name, unit, power of ten, meaning. A new code is a new row here.
 //! Never here: how the value is coded (see `value`), what becomes of it (see `map`).
 
-use model::{Measure, Unit};
+use model::{Measure, RegisterValue, Unit};
 
 /// Which table a code belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,30 +118,9 @@ const PRIMARY: &[Vif] = &[
     times(60, row(0x40, 0x47, "flow", -7, Unit::CubicMetrePerHour, Is(Measure::Flow))),
     times(3600, row(0x48, 0x4F, "flow", -9, Unit::CubicMetrePerHour, Is(Measure::Flow))),
     row(0x50, 0x57, "mass_flow", -3, Unit::KilogramPerHour, Info),
-    row(
-        0x58,
-        0x5B,
-        "flow_temperature",
-        -3,
-        Unit::DegreeCelsius,
-        Is(Measure::FlowTemperature),
-    ),
-    row(
-        0x5C,
-        0x5F,
-        "return_temperature",
-        -3,
-        Unit::DegreeCelsius,
-        Is(Measure::ReturnTemperature),
-    ),
-    row(
-        0x60,
-        0x63,
-        "temperature_difference",
-        -3,
-        Unit::Kelvin,
-        Is(Measure::TemperatureDifference),
-    ),
+    row(0x58, 0x5B, "flow_temperature", -3, Unit::DegreeCelsius, Is(Measure::FlowTemperature)),
+    row(0x5C, 0x5F, "return_temperature", -3, Unit::DegreeCelsius, Is(Measure::ReturnTemperature)),
+    row(0x60, 0x63, "temperature_difference", -3, Unit::Kelvin, Is(Measure::TemperatureDifference)),
     row(0x64, 0x67, "external_temperature", -3, Unit::DegreeCelsius, Is(Measure::Temperature)),
     row(0x68, 0x6B, "pressure", -3, Unit::Bar, Is(Measure::Pressure)),
     row(0x6C, 0x6C, "date", 0, Unit::One, Date),
@@ -274,16 +253,31 @@ const AFTER_FD: &[Vif] = &[
     info(0x76, 0x76, "manufacturer_data_container"),
 ];
 
-/// The row of a code; `None` for a reserved one.
-pub(super) fn vif(table: Table, code: u8) -> Option<&'static Vif> {
-    let rows = match table {
+const fn rows(table: Table) -> &'static [Vif] {
+    match table {
         Table::Primary => PRIMARY,
         Table::Fb => AFTER_FB,
         Table::Fd => AFTER_FD,
-        Table::FdFd | Table::Text | Table::Manufacturer | Table::Other => return None,
-    };
+        Table::FdFd | Table::Text | Table::Manufacturer | Table::Other => &[],
+    }
+}
+
+/// The row of a code; `None` for a reserved one.
+pub(super) fn vif(table: Table, code: u8) -> Option<&'static Vif> {
+    let rows = rows(table);
     let after = rows.partition_point(|row| row.first <= code);
     rows.get(after.checked_sub(1)?).filter(|row| code <= row.last)
+}
+
+/// The code and count that mean exactly `value`; the coarsest code that loses nothing.
+pub(super) fn code(table: Table, means: Meaning, value: RegisterValue) -> Option<(u8, i64)> {
+    rows(table).iter().filter(|row| row.means == means && row.factor == 1).find_map(|row| {
+        let value = value.in_unit(row.unit).ok()?;
+        (row.first..=row.last).rev().find_map(|code| {
+            let exponent = row.exponent.checked_add(i8::try_from(code - row.first).ok()?)?;
+            value.with_exponent(exponent).ok().map(|value| (code, value.count))
+        })
+    })
 }
 
 /// Which way a quantity is counted, or from what distance it is looked at: VIFEs that change
