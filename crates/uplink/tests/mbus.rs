@@ -7,11 +7,11 @@
 #[cfg(test)]
 mod vectors {
     use rust_decimal::Decimal;
-    use serde_json::Value;
+    use serde_json::{Value, json};
     use std::collections::BTreeMap;
     use std::path::PathBuf;
     use uplink::codec::mbus::{self, Facts, FormatMemory};
-    use uplink::{Decoded, Details, UplinkError, profile};
+    use uplink::{Decoded, Details, UplinkError, ndjson, profile};
 
     fn rows(name: &str) -> Vec<Value> {
         let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors");
@@ -176,5 +176,25 @@ mod vectors {
         let (right, refused, rows) = counts;
         println!("mbus-wired: {rows} rows, {right} decoded, {refused} rightly refused, {wrong:#?}");
         assert!(wrong.is_empty());
+    }
+
+    #[test]
+    fn nobody_has_to_name_the_profile() {
+        let files = [("wmbusmeters.jsonl", "telegram_hex"), ("mbus-wired.jsonl", "frame_hex")];
+        let mut wrong = Vec::new();
+        for (file, field) in files {
+            for mut row in rows(file) {
+                let decoded = decode(&row, field).is_ok();
+                let hex = row[field].take();
+                let key = row["key"].take();
+                let previous = row["previous_telegrams"].as_array().cloned().unwrap_or_default();
+                let request = json!({ "hex": hex, "key": key, "previous_telegrams": previous });
+                let answer = ndjson::answer(&request.to_string());
+                if answer.starts_with("{\"ok\"") != decoded {
+                    wrong.push(format!("{}: {answer}", row["id"]));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }
