@@ -219,3 +219,6 @@ fn spoilt(mut frame: Vec<u8>, behind: usize) -> Vec<u8> {
     }
     frame
 }
+
+#[cfg(test)]
+mod tests;
