@@ -129,8 +129,15 @@ impl Publisher {
         let mut handed: VecDeque<usize> = VecDeque::new();
         let mut flying: HashMap<u16, usize> = HashMap::new();
         let mut left = messages.len();
+        // Nobody was subscribed: let what is under way come back, wait, and begin again.
+        let mut unheard = false;
         while left > 0 {
-            while handed.len() + flying.len() < usize::from(WINDOW)
+            if unheard && handed.is_empty() && flying.is_empty() {
+                sleep(NOBODY).await;
+                unheard = false;
+            }
+            while !unheard
+                && handed.len() + flying.len() < usize::from(WINDOW)
                 && let Some(next) = waiting.pop_front()
                 && let Some(message) = messages.get(next)
             {
@@ -150,10 +157,8 @@ impl Publisher {
                     let wanted = messages.get(message).is_some_and(|m| m.wants_subscriber);
                     if wanted && ack.reason != PubAckReason::Success {
                         self.unheard += 1;
+                        unheard = true;
                         waiting.push_back(message);
-                        if handed.is_empty() && flying.is_empty() {
-                            sleep(NOBODY).await;
-                        }
                     } else {
                         left -= 1;
                     }
