@@ -95,6 +95,14 @@ async fn three_days_arrive_whole() {
     let everything = async {
         let mut played = None;
         loop {
+            let published = u64::try_from(heard.published.len()).unwrap();
+            let spooled = u64::try_from(heard.spooled.len()).unwrap();
+            if let Some(played) = &played
+                && published >= by_way(false)
+                && spooled >= by_way(true)
+            {
+                return played.clone();
+            }
             let event = tokio::select! {
                 event = event_loop.poll() => event.unwrap(),
                 ended = &mut playing, if played.is_none() => {
@@ -115,14 +123,6 @@ async fn three_days_arrive_whole() {
                 } else if !heard.published.insert((publish.topic, publish.payload.to_vec())) {
                     heard.copies += 1;
                 }
-            }
-            let published = u64::try_from(heard.published.len()).unwrap();
-            let spooled = u64::try_from(heard.spooled.len()).unwrap();
-            if let Some(played) = &played
-                && published >= by_way(false)
-                && spooled >= by_way(true)
-            {
-                return played.clone();
             }
         }
     };
