@@ -93,7 +93,7 @@ async fn three_days_arrive_whole() {
     };
     let mut heard = Heard::default();
     let everything = async {
-        let mut played = None;
+        let mut played: Option<simulators::Played> = None;
         loop {
             let published = u64::try_from(heard.published.len()).unwrap();
             let spooled = u64::try_from(heard.spooled.len()).unwrap();
