@@ -16,6 +16,6 @@ CREATE TABLE IF NOT EXISTS reads_daily (
     )) CODEC(ZSTD(1))
 ) ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(day)
-ORDER BY (day, meter, register)
+ORDER BY (meter, register, day)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1,
     old_parts_lifetime = 480, non_replicated_deduplication_window = 0
