@@ -114,7 +114,7 @@ pub fn open(
             open_native(&mut opened, entry, last_counter)?;
         }
         Codec::Native | Codec::Lorawan => {}
-        Codec::Mbus => open_mbus(&mut opened, entry)?,
+        Codec::Mbus => open_mbus(&mut opened, entry, last_counter)?,
         Codec::Cjt188(_) => {
             if let Some(named) = cjt188::names(&opened.payload) {
                 check_name(named, entry, |key| matches!(key, DeviceKey::Cjt188(_)))?;
@@ -187,8 +187,13 @@ fn open_native(
     Ok(())
 }
 
-/// An M-Bus frame: the name must be this meter's, and a meter with a key must encrypt.
-fn open_mbus(opened: &mut Opened, entry: &MeterEntry) -> Result<(), UplinkError> {
+/// An M-Bus frame: the name must be this meter's, and a meter with a key must encrypt. A signed
+/// message counter orders the meter's frames.
+fn open_mbus(
+    opened: &mut Opened,
+    entry: &MeterEntry,
+    last_counter: Option<u32>,
+) -> Result<(), UplinkError> {
     if let Some(named) = mbus::names(&opened.payload) {
         check_name(named, entry, |key| matches!(key, DeviceKey::Mbus(_)))?;
     }
@@ -198,6 +203,12 @@ fn open_mbus(opened: &mut Opened, entry: &MeterEntry) -> Result<(), UplinkError>
         let serial = frame.facts.identification().unwrap_or_default();
         let counter = frame.facts.access.map(u32::from).unwrap_or_default();
         return Err(UplinkError::SealMissing { serial, counter });
+    }
+    if let Some(counter) = frame.facts.counter
+        && opened.network != Network::LorawanRaw
+    {
+        opened.counter = Some(counter);
+        opened.order = CounterOrder::of(counter, last_counter);
     }
     opened.payload = frame.into_frame();
     Ok(())

@@ -276,8 +276,7 @@ mod conformance {
             ("cjt188", cjt188),
             ("lorawan-phy", lorawan_phy),
             ("dlt645", |_| Outcome::NotYet),
-            ("wmbusmeters", |_| Outcome::NotYet),
-            ("mbus-wired", |_| Outcome::NotYet),
+            // M-Bus has a test of its own, mbus.rs.
             ("lwm2m", |_| Outcome::NotYet),
             ("lorawan-devices", |_| Outcome::NotYet),
         ];

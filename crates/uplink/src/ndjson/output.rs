@@ -66,6 +66,7 @@ fn mbus_fields(facts: &mbus::Facts) -> Map<String, Value> {
         "content": facts.content.map(|content| content.name()),
         "security_mode": facts.mode,
         "protection": facts.protection.name(),
+        "message_counter": facts.counter,
         "access_number": facts.access,
         "status": facts.status.map(|status| format!("{status:02X}")),
         "meter_time": facts.meter_time.map(local),

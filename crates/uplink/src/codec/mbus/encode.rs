@@ -325,15 +325,19 @@ pub fn put_read(
     let (prefix, code, count) = coded.ok_or(no_code)?;
     let extension = if vife.is_some() { 0x80 } else { 0x00 };
     let vib: Vec<u8> = prefix.iter().copied().chain([code | extension]).chain(vife).collect();
-    let unreached = count == -1;
-    let bytes = if i32::try_from(count).is_ok() && !unreached { 4 } else { 8 };
+    // All ones would mean "no value" for a counter; digits have their own minus.
+    let data = match (count, i32::try_from(count)) {
+        (-1, _) => Data::Digits(count, 4),
+        (_, Ok(_)) => Data::Signed(count, 4),
+        (_, Err(_)) => Data::Signed(count, 8),
+    };
     let record = NewRecord {
         function: Function::Instantaneous,
         storage: u64::from(register.storage),
         tariff: u32::from(register.tariff),
         subunit: u16::from(register.channel),
         vib: &vib,
-        data: Data::Signed(count, bytes),
+        data,
     };
     put_record(out, &record)
 }

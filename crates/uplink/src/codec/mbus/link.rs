@@ -79,13 +79,32 @@ pub(super) struct Link {
     pub(super) trailing: usize,
 }
 
+/// What each value of the high byte does to the CRC.
+const CRC_STEPS: [u16; 256] = {
+    let mut steps = [0; 256];
+    let mut byte: u16 = 0;
+    let mut rest: &mut [u16] = &mut steps;
+    while let Some((step, behind)) = rest.split_first_mut() {
+        let mut crc = byte << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x3D65 };
+            bit += 1;
+        }
+        *step = crc;
+        byte += 1;
+        rest = behind;
+    }
+    steps
+};
+
 /// The CRC of EN 13757-4: polynomial 3D65, from 0, complemented, high byte first.
 #[must_use]
 pub fn crc(bytes: &[u8]) -> u16 {
     let sum = bytes.iter().fold(0_u16, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x3D65 }
-        })
+        let [high, low] = crc.to_be_bytes();
+        let step = CRC_STEPS.get(usize::from(high ^ byte)).copied().unwrap_or_default();
+        u16::from(low) << 8 ^ step
     });
     !sum
 }
@@ -308,6 +327,12 @@ mod tests {
         assert_eq!(code(&[]), "truncated");
         assert_eq!(unwrap(&[0xE5]).unwrap().format, LinkFormat::WiredAcknowledge);
         assert_eq!(unwrap(&[0x10, 0x5B, 0x01, 0x5C, 0x16]).unwrap().format, LinkFormat::WiredShort);
+    }
+
+    #[test]
+    fn the_crc_is_the_one_of_the_catalogue() {
+        // CRC-16/EN-13757, the check value over the nine digits.
+        assert_eq!(crc(b"123456789"), 0xC2B7);
     }
 
     proptest! {

@@ -26,8 +26,10 @@ struct Family {
     energy: Option<(Measure, Option<Measure>)>,
 }
 
-const WATER: Family =
-    Family { volume: Some((Measure::Volume, Some(Measure::VolumeReverse))), energy: None };
+const WATER: Family = Family {
+    volume: Some((Measure::Volume, Some(Measure::VolumeReverse))),
+    energy: Some((Measure::Heat, Some(Measure::Cold))),
+};
 const ENERGY: Option<(Measure, Option<Measure>)> =
     Some((Measure::EnergyImport, Some(Measure::EnergyExport)));
 const HEAT: Family = Family {
@@ -44,7 +46,6 @@ const ANY: Family = Family { volume: WATER.volume, energy: ENERGY };
 
 /// EN 13757-3 table 13, the device types; any other is [`ANY`].
 const FAMILIES: &[(u8, Family)] = &[
-    (0x02, Family { volume: None, energy: ENERGY }),
     (0x04, HEAT),
     (0x05, HEAT),
     (0x06, WATER),

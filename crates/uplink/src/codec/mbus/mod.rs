@@ -65,6 +65,8 @@ pub struct Facts {
     pub mode: u8,
     /// How it was protected.
     pub protection: Protection,
+    /// The counter of a message whose MAC fits: it rises with every one.
+    pub counter: Option<u32>,
     /// The access number of the transport layer.
     pub access: Option<u8>,
     /// The status byte.
@@ -92,6 +94,7 @@ impl Facts {
             content: None,
             mode: 0,
             protection: Protection::None,
+            counter: None,
             access: None,
             status: None,
             meter_time: None,
@@ -217,6 +220,10 @@ fn open_link(link: Link, key: Option<&[u8; 16]>) -> Result<Opened, UplinkError> 
         security::open_transport(&mut frame, end, &transport, authentication, address, key)?;
     if opened != Protection::None {
         facts.protection = opened;
+    }
+    if opened == Protection::Authenticated {
+        let counter = authentication.and_then(|layer| layer.counter);
+        facts.counter = counter.map(u32::from_le_bytes);
     }
     Ok(Opened { frame, body: transport.body, end, facts })
 }

@@ -269,14 +269,17 @@ pub(super) fn vif(table: Table, code: u8) -> Option<&'static Vif> {
     rows.get(after.checked_sub(1)?).filter(|row| code <= row.last)
 }
 
-/// The code and count that mean exactly `value`; the coarsest code that loses nothing.
+/// The code and count that mean exactly `value`: with its own power of ten, so that a meter keeps
+/// one resolution; else the coarsest that loses nothing.
 pub(super) fn code(table: Table, means: Meaning, value: RegisterValue) -> Option<(u8, i64)> {
     rows(table).iter().filter(|row| row.means == means && row.factor == 1).find_map(|row| {
         let value = value.in_unit(row.unit).ok()?;
-        (row.first..=row.last).rev().find_map(|code| {
-            let exponent = row.exponent.checked_add(i8::try_from(code - row.first).ok()?)?;
-            value.with_exponent(exponent).ok().map(|value| (code, value.count))
-        })
+        let exponent = |code: u8| row.exponent.checked_add(i8::try_from(code - row.first).ok()?);
+        let codes = || (row.first..=row.last).rev();
+        codes()
+            .filter(|code| exponent(*code) == Some(value.exponent))
+            .chain(codes())
+            .find_map(|code| Some((code, value.with_exponent(exponent(code)?).ok()?.count)))
     })
 }
 
