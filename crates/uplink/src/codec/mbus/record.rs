@@ -119,8 +119,10 @@ impl Record<'_> {
         self.combined().aspect
     }
 
+    /// Behind a maker's own code the VIFEs are the maker's own too.
     pub(super) fn combined(&self) -> Combined {
-        vif::combine(self.vifes)
+        let vifes = if self.table == Table::Manufacturer { &[] } else { self.vifes };
+        vif::combine(vifes)
     }
 
     /// The value, with the power of ten of its code and VIFEs in it.
@@ -402,6 +404,8 @@ mod tests {
         let scaled = Value::Number { count: -1, exponent: -2 };
         assert_eq!(value(&[0x02, 0xE6, 0x75, 0xFF, 0xFF]), scaled);
         assert_eq!(value(&[0x02, 0xFD, 0x97, 0x0F, 0x00, 0x00]), Value::None);
+        let own = value(&[0x01, 0xFF, 0x0F, 5]);
+        assert_eq!(own, Value::Number { count: 5, exponent: 0 });
         let text = value(&[0x02, 0xFC, 0x03, 0x48, 0x52, 0x25, 0x74, 0xD4, 0x11]);
         assert_eq!(text, Value::Number { count: 4_564, exponent: -2 });
     }
