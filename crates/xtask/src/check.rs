@@ -18,13 +18,19 @@ pub(crate) fn everything() -> Result<()> {
     step("rustfmt", cargo().args(["fmt", "--all", "--check"]))?;
     step(
         "clippy",
-        cargo()
-            .args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+        cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]),
     )?;
     step("build", cargo().args(["build", "--workspace", "--bins", "--examples", "--locked"]))?;
     let services = Services::start()?;
-    let tests = services.tell(&mut test_runner());
-    step("tests", tests)?;
+    step("tests", services.tell(&mut test_runner()))?;
     step("doc tests", services.tell(cargo().args(["test", "--doc", "--workspace", "--locked"])))?;
     drop(services);
     println!("xtask: every check passed");
@@ -47,10 +53,8 @@ pub(crate) fn conformance(vectors: &Path) -> Result<()> {
 
 /// The test runner: nextest where it is installed, cargo's own otherwise; both run every test.
 fn test_runner() -> Command {
-    let nextest = cargo()
-        .args(["nextest", "--version"])
-        .output()
-        .is_ok_and(|answer| answer.status.success());
+    let nextest =
+        cargo().args(["nextest", "--version"]).output().is_ok_and(|answer| answer.status.success());
     let mut command = cargo();
     if nextest {
         command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);

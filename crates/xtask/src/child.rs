@@ -42,6 +42,16 @@ pub(crate) fn pause() -> Result<()> {
     Ok(())
 }
 
+/// Waits so long, or until somebody asks us to stop, which is an error.
+pub(crate) fn wait(long: Duration) -> Result<()> {
+    let mut waited = Duration::ZERO;
+    while waited < long {
+        pause()?;
+        waited += POLL;
+    }
+    Ok(())
+}
+
 /// A command tied to our life.
 pub(crate) fn tied(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
@@ -133,7 +143,11 @@ impl Running {
                 return Ok((running, line));
             }
             if let Some(status) = running.child.try_wait()? {
-                bail!("{} ended before it was ready: {status}; see {}", running.name, log.display());
+                bail!(
+                    "{} ended before it was ready: {status}; see {}",
+                    running.name,
+                    log.display()
+                );
             }
             pause()?;
         }
@@ -155,7 +169,8 @@ impl Drop for Running {
         }
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            drop(kill_process(pid, Signal::TERM));
+            // It may be gone already; the wait below finds out.
+            kill_process(pid, Signal::TERM).ok();
         }
         let mut waited = Duration::ZERO;
         while waited < GRACE {

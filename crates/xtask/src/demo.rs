@@ -19,11 +19,10 @@ use std::{
     time::Duration,
 };
 
-/// The cycles the simulated fleet lives through, as its books name them.
-const CYCLES: [&str; 2] = ["2026-09", "2026-10"];
 const STEPS: u64 = 8;
 /// How long ingest may be without progress before the demo calls it stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(120);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// Runs the demo; with `keep` leaves everything up until Ctrl-C.
 pub(crate) fn run(keep: bool, seed: u64) -> Result<()> {
@@ -42,9 +41,7 @@ pub(crate) fn run(keep: bool, seed: u64) -> Result<()> {
     demo.play(&house)?;
     demo.wait_until_stored(&mut house.up)?;
     steps.next("billing two cycles");
-    for cycle in CYCLES {
-        demo.bill(cycle)?;
-    }
+    demo.bill_every_cycle()?;
     steps.next("explaining a bill and proving the books");
     demo.explain()?;
     demo.prove()?;
@@ -86,6 +83,8 @@ struct House {
 struct Demo {
     home: PathBuf,
     seed: u64,
+    /// The first of the two months it lives through, as `YYYY-MM`; both are over.
+    first_month: String,
 }
 
 impl Demo {
@@ -96,7 +95,7 @@ impl Demo {
                 .with_context(|| format!("remove the last demo's {}", home.display()))?;
         }
         fs::create_dir_all(&home)?;
-        Ok(Self { home, seed })
+        Ok(Self { home, seed, first_month: two_months_ago()? })
     }
 
     fn program(name: &str) -> PathBuf {
@@ -115,7 +114,12 @@ impl Demo {
 
     fn simulators(&self, arguments: &[&str]) -> Command {
         let mut command = child::tied(Self::program("simulators"));
-        command.args(arguments).args(["--seed", &self.seed.to_string()]);
+        command.args(arguments).args([
+            "--seed",
+            &self.seed.to_string(),
+            "--first-month",
+            &self.first_month,
+        ]);
         command
     }
 
@@ -127,7 +131,8 @@ impl Demo {
         let mut command = child::tied(Self::program("tidemark"));
         command.args(["up", "--data"]).arg(self.home.join("data"));
         let (up, line) = Running::start(&mut command, &self.file("up.log"))?;
-        let said: serde_json::Value = serde_json::from_str(&line).context("the ready line of up")?;
+        let said: serde_json::Value =
+            serde_json::from_str(&line).context("the ready line of up")?;
         let get = |name: &str| {
             said.get(name)
                 .and_then(serde_json::Value::as_str)
@@ -152,23 +157,28 @@ impl Demo {
 
     /// Waits until everything the meters sent has come to its end in the store.
     fn wait_until_stored(&self, up: &mut Running) -> Result<()> {
-        let expected = books::expected(&self.file("expect.json"))?.uplinks;
+        let expected = books::expected(&self.file("expect.json"))?;
         let mut last = 0;
         let mut quiet = Duration::ZERO;
         loop {
-            let now = self.books()?.received;
-            if now >= expected {
+            let now = self.books()?;
+            if now.stored >= expected.stored && now.rejected >= expected.rejected_in_all() {
                 return Ok(());
             }
-            quiet = if now > last { Duration::ZERO } else { quiet + Duration::from_millis(200) };
-            last = now;
+            quiet = if now.received > last { Duration::ZERO } else { quiet + BETWEEN_LOOKS };
+            last = now.received;
             if quiet > STUCK_AFTER {
-                bail!("ingest stands at {now} of {expected} uplinks; see {}", self.home.display());
+                bail!(
+                    "ingest stands still: {} of {} uplinks stored, {} of {} refused; logs in {}",
+                    now.stored,
+                    expected.stored,
+                    now.rejected,
+                    expected.rejected_in_all(),
+                    self.home.display()
+                );
             }
             up.check()?;
-            for _ in 0..10 {
-                child::pause()?;
-            }
+            child::wait(BETWEEN_LOOKS)?;
         }
     }
 
@@ -177,31 +187,35 @@ impl Demo {
         serde_json::from_str(&printed).context("what `tidemark books --json` printed")
     }
 
-    fn bill(&self, cycle: &str) -> Result<()> {
-        let status = child::status(&mut self.tidemark(&["bill", "run", "--cycle", cycle]))?;
-        match status.code() {
-            // 3: some accounts wait on the outsort list, which the simulated faults make sure of.
-            Some(0 | 3) => Ok(()),
-            _ => bail!("tidemark bill run --cycle {cycle}: {status}"),
+    fn bill_every_cycle(&self) -> Result<()> {
+        for cycle in books::expected(&self.file("expect.json"))?.cycles {
+            let mut run = self.tidemark(&["bill", "run", "--cycle", &cycle.name]);
+            let status = child::status(&mut run)?;
+            // 3: billed, and some accounts wait on the outsort list.
+            if !matches!(status.code(), Some(0 | 3)) {
+                bail!("tidemark bill run --cycle {}: {status}", cycle.name);
+            }
         }
+        Ok(())
     }
 
+    /// The bill with the most to explain, in the cycle its meter was swapped.
     fn explain(&self) -> Result<()> {
         let expected = books::expected(&self.file("expect.json"))?;
-        let account = expected.account_to_explain.context("an account worth explaining")?;
-        let [_, cycle] = CYCLES;
-        child::run(&mut self.tidemark(&[
-            "bill", "explain", "--account", &account, "--cycle", cycle,
-        ]))
+        let account = expected.account_to_explain().context("an account worth explaining")?;
+        for cycle in &expected.cycles {
+            let mut explain = self.tidemark(&["bill", "explain", "--account", account]);
+            child::run(explain.args(["--cycle", &cycle.name]))?;
+        }
+        Ok(())
     }
 
     fn prove(&self) -> Result<()> {
         let expected = books::expected(&self.file("expect.json"))?;
         let mut bills = Vec::new();
-        for cycle in CYCLES {
-            let printed =
-                child::printed(&mut self.tidemark(&["bill", "show", "--cycle", cycle, "--json"]))?;
-            bills.extend(books::bills(&printed)?);
+        for cycle in &expected.cycles {
+            let mut show = self.tidemark(&["bill", "show", "--cycle", &cycle.name, "--json"]);
+            bills.extend(books::bills(&child::printed(&mut show)?)?);
         }
         for line in books::prove(&self.books()?, &expected, &bills)? {
             println!("  proven: {line}");
@@ -231,13 +245,25 @@ impl Demo {
             if waited > STUCK_AFTER {
                 bail!("ingest did not take the platform events");
             }
-            waited += Duration::from_millis(20);
-            child::pause()?;
+            waited += BETWEEN_LOOKS;
+            child::wait(BETWEEN_LOOKS)?;
         }
         books::balanced(&self.books()?)?;
         println!("  proven: received = stored + duplicate + rejected holds with them too");
         Ok(())
     }
+}
+
+/// The month before the last one that is over, by the machine's calendar.
+fn two_months_ago() -> Result<String> {
+    let today = child::printed(Command::new("date").args(["-u", "+%Y %m"]))?;
+    let mut parts = today.split_whitespace().map(str::parse::<u32>);
+    let (Some(Ok(year)), Some(Ok(month))) = (parts.next(), parts.next()) else {
+        bail!("the machine's date is {today:?}");
+    };
+    // The last full month in China may end hours before it ends here: one more is always over.
+    let months = (year * 12 + month - 1).checked_sub(2).context("a date after year 0")?;
+    Ok(format!("{:04}-{:02}", months / 12, months % 12 + 1))
 }
 
 fn platform_events(folder: &Path) -> Result<Vec<PathBuf>> {

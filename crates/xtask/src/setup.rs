@@ -75,7 +75,9 @@ fn debian_packages() -> Result<()> {
         println!("setup: will install {} ({})", package.name, package.why);
     }
     let plan = child::printed(
-        apt().args(["install", "-y", "--no-install-recommends", "--print-uris", "-qq"]).args(&names),
+        apt()
+            .args(["install", "-y", "--no-install-recommends", "--print-uris", "-qq"])
+            .args(&names),
     )?;
     // Lines are: 'uri' file size checksum
     let sizes = plan.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok());
@@ -99,7 +101,9 @@ fn engine() -> Result<()> {
         return Ok(());
     }
     if cfg!(not(all(target_os = "linux", target_arch = "x86_64"))) {
-        bail!("the embedded engine exists for Linux on x86-64 only: set CLICKHOUSE_URL to a server");
+        bail!(
+            "the embedded engine exists for Linux on x86-64 only: set CLICKHOUSE_URL to a server"
+        );
     }
     println!(
         "setup: downloading the embedded ClickHouse engine {ENGINE_PACKAGE}@{ENGINE_VERSION}, \
@@ -109,7 +113,8 @@ fn engine() -> Result<()> {
     let staging = home.with_extension(format!("partial-{}", std::process::id()));
     fs::create_dir_all(&staging).with_context(|| format!("create {}", staging.display()))?;
     let done = fetch_engine(&staging).and_then(|()| {
-        fs::rename(&staging, home).or_else(|error| if library.exists() { Ok(()) } else { Err(error) })
+        fs::rename(&staging, home)
+            .or_else(|error| if library.exists() { Ok(()) } else { Err(error) })
             .with_context(|| format!("move the engine to {}", home.display()))
     });
     if staging.exists() {
@@ -120,8 +125,9 @@ fn engine() -> Result<()> {
 
 fn fetch_engine(staging: &Path) -> Result<()> {
     let wanted = format!("{ENGINE_PACKAGE}@{ENGINE_VERSION}");
-    let packed =
-        child::printed(Command::new("npm").args(["pack", "--silent", &wanted]).current_dir(staging))?;
+    let packed = child::printed(
+        Command::new("npm").args(["pack", "--silent", &wanted]).current_dir(staging),
+    )?;
     let tarball = staging.join(packed.trim().lines().last().context("npm names no file")?);
     expect_sum("sha512sum", &tarball, ENGINE_TARBALL_SHA512)?;
     child::run(
@@ -134,9 +140,12 @@ fn fetch_engine(staging: &Path) -> Result<()> {
     fs::remove_file(&tarball)?;
     let library = staging.join("libchdb.so");
     if !library.exists() {
-        let found = child::printed(
-            Command::new("find").arg(staging).args(["-name", "libchdb.so", "-print", "-quit"]),
-        )?;
+        let found = child::printed(Command::new("find").arg(staging).args([
+            "-name",
+            "libchdb.so",
+            "-print",
+            "-quit",
+        ]))?;
         fs::rename(found.trim(), &library).context("find libchdb.so in the package")?;
     }
     expect_sum("sha256sum", &library, ENGINE_SHA256)
@@ -156,9 +165,9 @@ fn engine_path() -> Result<PathBuf> {
     if let Some(path) = env::var_os("CHDB_LIB") {
         return Ok(path.into());
     }
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"))
-    });
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     let cache = cache.context("neither XDG_CACHE_HOME nor HOME is set: where may a cache lie?")?;
     Ok(cache.join("tidemark/libchdb").join(ENGINE_VERSION).join("libchdb.so"))
 }
