@@ -186,7 +186,7 @@ fn lines_add_up(books: &Books) -> Result<String> {
     let mut sums = Vec::new();
     for CycleBooks { book, cycle, sum_of_lines, sum_of_bills, .. } in &books.cycles {
         ensure!(
-            sum_of_lines == sum_of_bills,
+            same_amount(sum_of_lines, sum_of_bills),
             "{book} {cycle}: lines come to {sum_of_lines}, bills to {sum_of_bills}"
         );
         sums.push(sum_of_bills.as_str());

@@ -144,13 +144,14 @@ impl Demo {
 
     fn seed(&self) -> Result<()> {
         let fleet = self.file("fleet.json");
-        child::run(self.simulators(&["fleet", "--out"]).arg(&fleet))?;
+        child::run(self.simulators(&["fleet"]).arg("--out").arg(&fleet))?;
         child::run(self.tidemark(&["registry", "import"]).arg(&fleet))
     }
 
     fn play(&self, house: &House) -> Result<()> {
         child::run(
-            self.simulators(&["play", "--coap", &house.coap, "--mqtt", &house.mqtt, "--expect"])
+            self.simulators(&["play", "--coap", &house.coap, "--mqtt", &house.mqtt])
+                .arg("--expect")
                 .arg(self.file("expect.json")),
         )
     }
@@ -234,13 +235,13 @@ impl Demo {
         let before = self.books()?.received;
         let printed = child::printed(self.tidemark(&["replay-events"]).args(&files))?;
         print!("{printed}");
-        let published = printed
-            .lines()
-            .filter_map(|line| line.strip_prefix("published "))
-            .filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok())
-            .sum::<u64>();
+        let uplinks: u64 = printed
+            .split_whitespace()
+            .rev()
+            .find_map(|word| word.parse().ok())
+            .context("how many uplinks were published")?;
         let mut waited = Duration::ZERO;
-        while self.books()?.received < before + published {
+        while self.books()?.received < before + uplinks {
             up.check()?;
             if waited > STUCK_AFTER {
                 bail!("ingest did not take the platform events");

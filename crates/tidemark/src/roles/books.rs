@@ -5,6 +5,7 @@
 
 use crate::{cli::BooksArgs, settings::Settings};
 use anyhow::Result;
+use model::Money;
 use serde::Serialize;
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -30,8 +31,8 @@ struct CycleBooks {
     billed: u64,
     held: u64,
     excused: u64,
-    sum_of_lines: String,
-    sum_of_bills: String,
+    sum_of_lines: Money,
+    sum_of_bills: Money,
 }
 
 impl CycleBooks {
@@ -74,8 +75,8 @@ async fn read(settings: &Settings) -> Result<Books> {
             billed: completeness.billed,
             held: completeness.held,
             excused: completeness.excused,
-            sum_of_lines: totals.sum_of_lines.to_string(),
-            sum_of_bills: totals.sum_of_bills.to_string(),
+            sum_of_lines: totals.sum_of_lines,
+            sum_of_bills: totals.sum_of_bills,
         });
     }
     Ok(Books {

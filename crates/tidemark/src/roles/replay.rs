@@ -15,6 +15,7 @@ use rumqttc::{AsyncClient, Event, MqttOptions, Outgoing, Packet, QoS};
 use std::{collections::HashSet, fs, time::Duration};
 use store_clickhouse::DeadLetterFilter;
 use tokio_util::sync::CancellationToken;
+use uplink::transport::open_event;
 
 /// The most letters one call takes; a second call takes the next ones.
 const LETTERS_MAX: u32 = 100_000;
@@ -65,8 +66,34 @@ pub(crate) async fn events(
     let bar = super::bar(u64::try_from(events.len()).unwrap_or(u64::MAX), "publishing");
     publish(settings, &events, &bar, shutdown).await?;
     bar.finish_and_clear();
-    println!("published {} events of {} files", events.len(), args.files.len());
+    let now = Clock::Wall.now();
+    // An event nobody can open is an uplink to ingest too: it ends as a dead letter.
+    let uplinks = events
+        .iter()
+        .filter(|event| !open_event(&event.topic, &event.body, now).is_ok_and(|e| e.is_empty()))
+        .filter(|event| subscribed(settings, &event.topic))
+        .count();
+    println!(
+        "published {} events of {} files, {uplinks} of them uplinks",
+        events.len(),
+        args.files.len()
+    );
     Ok(())
+}
+
+/// Whether ingest listens to this topic: a filter's `+` stands for one level.
+fn subscribed(settings: &Settings, topic: &str) -> bool {
+    settings.ingest.subscriptions.iter().any(|filter| {
+        let (mut wanted, mut given) = (filter.split('/'), topic.split('/'));
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) => return true,
+                (Some("#"), _) => return true,
+                (Some(level), Some(name)) if level == "+" || level == name => {}
+                (None, Some(_)) | (Some(_), _) => return false,
+            }
+        }
+    })
 }
 
 async fn publish(
