@@ -239,9 +239,7 @@ fn everything_we_use_may_be_shipped() {
         }
         let licence = package.license.clone().unwrap_or_default().replace('/', " OR ");
         let fine = licence.split(" OR ").any(|choice| {
-            choice
-                .split(" AND ")
-                .all(|part| LICENCES.contains(&part.trim_matches(['(', ')', ' '])))
+            choice.split(" AND ").all(|part| LICENCES.contains(&part.trim_matches(['(', ')', ' '])))
         });
         assert!(fine, "{} {}: licence {licence:?}", package.name, package.version);
     }
