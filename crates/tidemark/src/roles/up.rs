@@ -82,8 +82,6 @@ impl House {
         super::migrate::run(&settings).await?;
         let mut facts = vec![
             ("config", config.display().to_string()),
-            ("postgres", postgres.clone()),
-            ("clickhouse", clickhouse.clone()),
             ("mqtt", broker.clone()),
         ];
         for (role, wanted) in
