@@ -21,6 +21,14 @@
 //! - the flag `rollover` sits on the read that was the first to be compared across the wrap; it is
 //!   a remark for people, usage is worked out from the values alone (see `determinants`).
 //!
+//! # Registers with a storage number
+//!
+//! A settlement-day register (`storage` above 0) shows what the running register stood at on a day
+//! that has passed. It jumps once a month or year by design: `spike` never speaks of it.
+//! `backwards_register` does: a settled value that falls is wrong, unless the running register had
+//! passed its last digit, which `rollover` tells by the register's range alone. All rules of the
+//! first kind apply as they are.
+//!
 //! `conflict` (another value is stored for the same meter, register and instant) needs the store
 //! and is found by `ingest`; its explanation lives here with the others.
 

@@ -101,6 +101,10 @@ pub enum Fit {
 /// A decrease is a rollover only when the usage over the wrap is within the meter's highest
 /// passage for the elapsed time *and* within the rule's share of the register's range; otherwise
 /// the register ran backwards. Where the registry knows no width, a decrease is always backwards.
+///
+/// A register with a storage number shows what another one stood at on a settlement day. It stands
+/// still for a month or a year and then takes the whole of it in one step, so its passage says
+/// nothing: it is never a [`Fit::Spike`], and its rollover is found by the range alone.
 #[must_use]
 pub fn fit(
     earlier: &RegisterRead,
@@ -116,7 +120,10 @@ pub fn fit(
         return Fit::Unknown;
     };
     let Some(usage) = to.checked_sub(from) else { return Fit::Unknown };
-    let most = limits.passage_max(earlier.measured_at, later.measured_at, spike);
+    let running = later.register.storage == 0;
+    let most = running
+        .then(|| limits.passage_max(earlier.measured_at, later.measured_at, spike))
+        .flatten();
     let passable = |usage: Decimal| most.is_none_or(|most| usage <= most);
     if usage >= Decimal::ZERO {
         return if passable(usage) { Fit::Forward } else { Fit::Spike };

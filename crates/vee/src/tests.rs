@@ -95,6 +95,36 @@ fn a_read_is_compared_with_the_one_before_it() {
 }
 
 #[test]
+fn a_settlement_day_register_may_jump_but_not_fall() {
+    let settled = |storage, count, when| {
+        let read = litres(count, when);
+        RegisterRead { register: read.register.storage(storage), ..read }
+    };
+    // (storage, first, then, an hour later; verdict)
+    let cases = [
+        (0, 10_000, 310_000, "held: spike"),
+        (1, 10_000, 310_000, "accepted"),
+        (12, 10_000, 310_000, "accepted"),
+        (1, 10_000, 10_000, "accepted"),
+        (1, 310_000, 309_999, "held: backwards_register"),
+        (0, 99_990_000, 250_000, "held: backwards_register"),
+        (1, 99_990_000, 250_000, "accepted: rollover"),
+        (1, 10_000, 100_000_000, "refused: too_many_digits"),
+        (1, 10_000, -1, "refused: backwards_register, negative_value"),
+    ];
+    for (storage, first, then, want) in cases {
+        let before = settled(storage, first, "2026-03-31T23:00:00Z");
+        let read = settled(storage, then, "2026-04-01T00:00:00Z");
+        let got = say(verdict(&meter(), read, Some(before), None));
+        assert_eq!(got, want, "storage {storage}: {first}, then {then}");
+        if want == "accepted" {
+            let late = say(verdict(&meter(), before, None, Some(read)));
+            assert_eq!(late, want, "storage {storage}: {first} after {then}");
+        }
+    }
+}
+
+#[test]
 fn a_late_read_is_compared_with_the_one_after_it() {
     let after = litres(10_000, "2026-03-01T00:00:00Z");
     let cases = [
