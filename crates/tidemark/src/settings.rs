@@ -105,7 +105,7 @@ impl Settings {
             None => Self::default(),
         };
         if let Some(url) = variable("CLICKHOUSE_URL")? {
-            settings.clickhouse.url = url;
+            set_clickhouse_url(&mut settings.clickhouse, &url).context("CLICKHOUSE_URL")?;
         }
         if let Some(url) = variable("DATABASE_URL")? {
             settings.postgres.url = url;
@@ -145,6 +145,25 @@ impl Settings {
     }
 }
 
+/// Takes `http://[user[:password]@]host[:port][/database]` apart, as such variables are written.
+fn set_clickhouse_url(settings: &mut ClickhouseSettings, text: &str) -> Result<()> {
+    let mut url = url::Url::parse(text).context("not a URL")?;
+    if !url.username().is_empty() {
+        settings.user = Some(url.username().to_owned());
+        settings.password = url.password().map(str::to_owned);
+    }
+    let database = url.path().trim_matches('/').to_owned();
+    if !database.is_empty() {
+        settings.database = database;
+    }
+    if url.set_username("").is_err() || url.set_password(None).is_err() {
+        bail!("want http://[user[:password]@]host[:port][/database]");
+    }
+    url.set_path("");
+    settings.url = url.as_str().trim_end_matches('/').to_owned();
+    Ok(())
+}
+
 fn variable(name: &str) -> Result<Option<String>> {
     match env::var(name) {
         Ok(value) if value.is_empty() => Ok(None),
@@ -176,6 +195,19 @@ mod tests {
         expected.console.listen = shipped.console.listen;
         expected.metrics = shipped.metrics.clone();
         assert_eq!(format!("{shipped:#?}"), format!("{expected:#?}"));
+    }
+
+    #[test]
+    fn a_clickhouse_url_may_name_user_and_database() {
+        let mut settings = ClickhouseSettings::default();
+        set_clickhouse_url(&mut settings, "http://me:hush@db:8123/water").unwrap();
+        let ClickhouseSettings { url, database, user, password, .. } = settings;
+        assert_eq!((url.as_str(), database.as_str()), ("http://db:8123", "water"));
+        assert_eq!((user.as_deref(), password.as_deref()), (Some("me"), Some("hush")));
+        let mut settings = ClickhouseSettings::default();
+        set_clickhouse_url(&mut settings, "http://127.0.0.1:8123").unwrap();
+        assert_eq!(settings, ClickhouseSettings::default());
+        assert!(set_clickhouse_url(&mut settings, "db:8123").is_err());
     }
 
     #[test]

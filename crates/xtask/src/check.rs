@@ -3,7 +3,7 @@
 //! In: the workspace. Out: a report, and an error at the first check that fails.
 //! Never here: what a test asserts.
 
-use crate::{child, child::Running, root, setup};
+use crate::{child, child::Running, root, setup, target};
 use anyhow::{Context, Result, bail};
 use std::{
     env, fs,
@@ -86,7 +86,7 @@ struct Services {
 impl Services {
     fn start() -> Result<Self> {
         let home = Scratch::new("tidemark-test")?;
-        let tidemark = root().join("target/debug/tidemark");
+        let tidemark = target().join("debug/tidemark");
         let mut urls = Vec::new();
         let mut running = Vec::new();
         for (role, variable) in [
@@ -111,8 +111,8 @@ impl Services {
     fn tell<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command
             .envs(self.urls.iter().map(|(name, url)| (*name, url)))
-            .env("TIDEMARK_TEST_BINARY", root().join("target/debug/tidemark"))
-            .env("TIDEMARK_TEST_SIMULATORS", root().join("target/debug/simulators"))
+            .env("TIDEMARK_TEST_BINARY", target().join("debug/tidemark"))
+            .env("TIDEMARK_TEST_SIMULATORS", target().join("debug/simulators"))
     }
 }
 

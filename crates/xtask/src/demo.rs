@@ -7,7 +7,7 @@
 use crate::{
     books::{self, Books},
     child::{self, Running},
-    root, setup,
+    root, setup, target,
 };
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,7 +29,8 @@ pub(crate) fn run(keep: bool, seed: u64) -> Result<()> {
     let mut steps = Steps::new();
     steps.next("setting up");
     setup::everything()?;
-    steps.next("building (the first time takes some minutes)");
+    steps
+        .next("building; the first time cargo fetches some 35 MB of crates and takes some minutes");
     build()?;
     let demo = Demo::begin(seed)?;
     steps.next("starting Postgres, ClickHouse, mosquitto, gateway, ingest and console");
@@ -89,7 +90,7 @@ struct Demo {
 
 impl Demo {
     fn begin(seed: u64) -> Result<Self> {
-        let home = root().join("target/demo");
+        let home = target().join("demo");
         if home.exists() {
             fs::remove_dir_all(&home)
                 .with_context(|| format!("remove the last demo's {}", home.display()))?;
@@ -99,7 +100,7 @@ impl Demo {
     }
 
     fn program(name: &str) -> PathBuf {
-        root().join("target/release").join(name)
+        target().join("release").join(name)
     }
 
     fn config(&self) -> PathBuf {

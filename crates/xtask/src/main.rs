@@ -62,6 +62,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where cargo builds to: two folders above our own executable, wherever `CARGO_TARGET_DIR` points.
+fn target() -> PathBuf {
+    let ourselves = std::env::current_exe().ok();
+    let above = ourselves.as_deref().and_then(|file| file.parent()?.parent());
+    above.map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// The workspace's own folder.
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap_or_default()

@@ -80,10 +80,7 @@ impl House {
         let config = self.write_config(postgres, clickhouse, broker)?;
         let settings = Settings::load(Some(&config))?;
         super::migrate::run(&settings).await?;
-        let mut facts = vec![
-            ("config", config.display().to_string()),
-            ("mqtt", broker.clone()),
-        ];
+        let mut facts = vec![("config", config.display().to_string()), ("mqtt", broker.clone())];
         for (role, wanted) in
             [("coap-gateway", &["coap"][..]), ("ingest", &[]), ("console", &["console"])]
         {
