@@ -6,7 +6,9 @@
 //! Go-back-N: batches leave in order and at most `window_batches` of them run ahead of the
 //! watermark (`tidemark/stored/<gateway>`). When the watermark stands still for `stall_ms`, or
 //! after a reconnect, sending starts over from the watermark with a window of one batch, which
-//! doubles with every step of the watermark: a store that is away is probed, not flooded.
+//! doubles with every step of the watermark: a store that is away is probed, not flooded. A
+//! watermark that goes back is followed as far as the spool reaches, and every batch says how far
+//! that is: a store that was emptied or restored gets all there is, and knows what is missing.
 
 use crate::{
     CoapGatewaySettings,
@@ -196,8 +198,13 @@ impl Publisher {
             let caught_up = flight.position >= durable;
             tokio::select! {
                 heard = connection.hear() => if let Heard::Message(message) = heard? {
+                    let before = self.stored;
                     self.take_watermark(&message);
-                    self.advance(&mut flight);
+                    if self.stored < before {
+                        flight = Flight::from(self.stored);
+                    } else {
+                        self.advance(&mut flight);
+                    }
                 },
                 changed = self.durable.changed(), if caught_up => {
                     // The server has ended; what it left is carried until we are told to stop.
@@ -236,6 +243,7 @@ impl Publisher {
                 gateway: self.settings.gateway.clone(),
                 epoch: self.epoch,
                 first_sequence: *first,
+                oldest_kept: self.oldest_kept().min(*first),
             };
             let slices: Vec<&[u8]> = records.iter().map(|(_, record)| record.as_slice()).collect();
             connection.publish(&self.up_topic, batch::encode_batch(&header, &slices))?;
@@ -275,7 +283,8 @@ impl Publisher {
         }
     }
 
-    /// Believes a watermark that speaks of this stream, and gives the disk back.
+    /// Believes a watermark that speaks of this stream, also one that has gone back (a store that
+    /// was emptied or restored); gives the disk back.
     fn take_watermark(&mut self, message: &[u8]) {
         let ignored = |reason: &'static str| {
             metrics::counter!("tidemark_coap_gateway_watermarks_ignored_total", "reason" => reason)
@@ -307,10 +316,25 @@ impl Publisher {
             return ignored("ahead");
         }
         self.conflict.store(false, Ordering::Relaxed);
-        if watermark.next_sequence > self.stored {
-            self.stored = watermark.next_sequence;
-            self.trimmer.trim(self.stored);
+        // What is trimmed cannot be sent, wherever the store stands.
+        let next = watermark.next_sequence.max(self.oldest_kept());
+        if next < self.stored {
+            metrics::counter!("tidemark_coap_gateway_store_set_back_total").increment(1);
+            tracing::warn!(
+                stored = watermark.next_sequence,
+                was = self.stored,
+                sending_from = next,
+                "the store has less of this stream than it had"
+            );
         }
+        self.stored = next;
+        self.trimmer.trim(next);
+    }
+
+    /// The oldest record that can still be sent.
+    fn oldest_kept(&self) -> u64 {
+        // The reader is only ever away in a read, and a read is waited for.
+        self.reader.as_ref().map_or(self.stored, SpoolReader::first_sequence)
     }
 
     /// Opens the window by what the watermark has passed.

@@ -1,7 +1,8 @@
 //! One gateway's stream: every record once, in order, whatever the broker does (go-back-N).
 //!
-//! In: runs of records with their sequence numbers, in any order, repeated, with gaps. Out: each
-//! record exactly once, in order, and how far the stream is stored.
+//! In: runs of records with their sequence numbers, in any order, repeated, with gaps; the oldest
+//! one the gateway still has. Out: each record exactly once, in order, how far the stream is stored,
+//! and how many records nobody has any more.
 //! Never here: sockets, what a record says, the store.
 
 use std::collections::VecDeque;
@@ -55,6 +56,17 @@ impl Stream {
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
         (self.waiting.len(), self.waiting_bytes)
+    }
+
+    /// Goes on at `oldest_kept` when the gateway has nothing before it any more; returns how many
+    /// records are missing for ever. Records that wait are stored first.
+    pub fn skip_to(&mut self, oldest_kept: u64) -> u64 {
+        let missing = oldest_kept.saturating_sub(self.stored);
+        if !self.waiting.is_empty() {
+            return 0;
+        }
+        self.stored = self.stored.max(oldest_kept);
+        missing
     }
 
     /// Takes what is new of a run of records that begins with `first_sequence`.
@@ -119,6 +131,22 @@ mod tests {
         assert_eq!(stream.next_run(9, 3), (10, vec![b"a".to_vec(), b"bb".to_vec()]));
         stream.confirm(1);
         assert_eq!((stream.stored(), stream.expected(), stream.waiting()), (11, 12, (1, 2)));
+    }
+
+    #[test]
+    fn a_stream_goes_on_where_its_gateway_still_has_records() {
+        let mut stream = Stream::resume(10);
+        assert_eq!(stream.skip_to(4), 0);
+        assert_eq!(stream.skip_to(10), 0);
+        assert_eq!(stream.offer(10, [b"a"].iter()), Offered::Taken { records: 1 });
+        // not before what waits is stored
+        assert_eq!((stream.skip_to(15), stream.expected()), (0, 11));
+        stream.confirm(1);
+        assert_eq!((stream.skip_to(15), stream.expected()), (4, 15));
+        assert_eq!(stream.offer(17, [b"c"].iter()), Offered::Gap { expected: 15 });
+        assert_eq!(stream.skip_to(15), 0);
+        assert_eq!(stream.offer(15, [b"a", b"b"].iter()), Offered::Taken { records: 2 });
+        assert_eq!(stream.next_run(9, 99), (15, vec![b"a".to_vec(), b"b".to_vec()]));
     }
 
     proptest! {

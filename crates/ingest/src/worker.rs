@@ -114,9 +114,7 @@ impl Worker {
         if stored > spooled {
             return Err(IngestError::SpoolBehind { stream: name.to_string(), stored, spooled });
         }
-        if stored < first {
-            error!(stream = %name, stored, first, "uplinks between were trimmed and are not stored");
-        }
+        missing(&name, first.saturating_sub(stored));
         let next = stored.max(first);
         self.own_stream.stream = Stream::resume(next);
         let reach = self.reach();
@@ -185,6 +183,7 @@ impl Worker {
             return Ok(());
         }
         let Some(followed) = self.follow(&gateway, header.epoch).await? else { return Ok(()) };
+        missing(&followed.name, followed.stream.skip_to(header.oldest_kept));
         let offered = followed.stream.offer(header.first_sequence, records.iter());
         let stored = followed.stream.stored();
         match offered {
@@ -434,6 +433,15 @@ impl Followed {
 /// its own: the store's position of a stream is then the position in that epoch.
 fn stream_name(source: &str, epoch: u64) -> Arc<str> {
     Arc::from(format!("{source}@{epoch:016x}"))
+}
+
+/// Says that uplinks of a stream were trimmed at their source and are not in the store: it is new,
+/// or older than it was.
+fn missing(stream: &str, uplinks: u64) {
+    if uplinks > 0 {
+        counter!("tidemark_ingest_gap_uplinks_total").increment(uplinks);
+        error!(stream, uplinks, "uplinks are missing: neither the store nor their source has them");
+    }
 }
 
 /// Doubled each time up to the longest pause, less up to a quarter by the worker's name.

@@ -320,9 +320,23 @@ impl Broker {
     }
 
     async fn send(&self, gateway: &str, epoch: u64, first_sequence: u64, envelopes: &[Vec<u8>]) {
-        let header = BatchHeader { gateway: gateway.to_owned(), epoch, first_sequence };
+        self.send_kept(gateway, epoch, 0, first_sequence, envelopes).await;
+    }
+
+    /// What a gateway sends that has nothing before `oldest_kept` any more.
+    async fn send_kept(
+        &self,
+        gateway: &str,
+        epoch: u64,
+        oldest_kept: u64,
+        first_sequence: u64,
+        envelopes: &[Vec<u8>],
+    ) {
+        let gateway = gateway.to_owned();
+        let topic = format!("tidemark/up/{gateway}");
+        let header = BatchHeader { gateway, epoch, first_sequence, oldest_kept };
         let records: Vec<&[u8]> = envelopes.iter().map(Vec::as_slice).collect();
-        self.publish(&format!("tidemark/up/{gateway}"), encode_batch(&header, &records)).await;
+        self.publish(&topic, encode_batch(&header, &records)).await;
     }
 
     /// The next watermark of this epoch that has moved to `next_sequence` at least.
@@ -440,6 +454,34 @@ async fn a_worker_goes_on_where_the_one_before_was_killed() {
     let counts = place.totals().await;
     assert_eq!(counts, Counts { received: 300, stored: 300, duplicate: 0, rejected: 0 });
     assert_eq!(place.store.row_totals().await.unwrap().reads, 300);
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_store_goes_on_with_what_the_gateway_still_has() {
+    let place = Place::new("emptied").await;
+    let gateway = format!("gw-{}", place.name);
+    let mut broker = place.broker().await;
+    let envelopes = hourly(10, 12);
+    let running = place.start(registry(10));
+    let sending = async {
+        // the gateway has trimmed the first 40 and sends what it believes to be missing
+        while broker.watermarks.try_recv().map(|mark| mark.next_sequence) != Ok(40) {
+            broker.send_kept(&gateway, 6, 40, 90, &envelopes[90..]).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // told how far it is stored, it goes back as far as it can
+        broker.send_kept(&gateway, 6, 40, 40, &envelopes[40..80]).await;
+        broker.send_kept(&gateway, 6, 40, 80, &envelopes[80..]).await;
+        while broker.watermarks.recv().await.map(|mark| mark.next_sequence) != Some(120) {}
+    };
+    tokio::time::timeout(PATIENCE, sending).await.expect("the stream should be stored");
+    let summary = running.end().await;
+    assert_eq!((summary.picture.received, summary.picture.residue()), (80, 0));
+    // the ledger has what was received, not what is missing
+    let counts = place.totals().await;
+    assert_eq!(counts, Counts { received: 80, stored: 80, duplicate: 0, rejected: 0 });
+    assert_eq!(place.store.row_totals().await.unwrap().reads, 80);
     place.clean_up().await;
 }
 

@@ -5,8 +5,8 @@
 //! record by record. Never here: MQTT, the spool, what an envelope says.
 //!
 //! Layout, numbers little-endian: version `u8` · header length `u16` · header crc32c `u32` ·
-//! header (`postcard`: gateway, epoch, first sequence, record count) · then per record length
-//! `u32` · crc32c `u32` · bytes. Record *n* has the sequence `first_sequence + n`.
+//! header (`postcard`: gateway, epoch, first sequence, oldest kept, record count) · then per record
+//! length `u32` · crc32c `u32` · bytes. Record *n* has the sequence `first_sequence + n`.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,8 @@ pub const HEADER_BYTES_MAX: usize = 128;
 /// … and this for each record.
 pub const RECORD_OVERHEAD_BYTES: usize = 8;
 
-const VERSION: u8 = 1;
+const BATCH_VERSION: u8 = 2;
+const WATERMARK_VERSION: u8 = 1;
 
 /// Whose records these are, and where in that gateway's stream they belong.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,6 +44,10 @@ pub struct BatchHeader {
     pub epoch: u64,
     /// The sequence number of the first record.
     pub first_sequence: u64,
+    /// The oldest record the gateway still has: never after `first_sequence`. A store that lacks
+    /// what lies below it (a new one, or one restored from a backup) can wait for ever and not get
+    /// it.
+    pub oldest_kept: u64,
 }
 
 /// Bytes that are not a batch or not a watermark.
@@ -69,10 +74,14 @@ pub enum BatchError {
         got: u32,
     },
     /// Written by another version of this crate.
-    #[error("batch version {got}, this program knows {VERSION}")]
+    #[error("{what} version {got}, this program knows {known}")]
     Version {
+        /// Batch or watermark.
+        what: &'static str,
         /// The version byte.
         got: u8,
+        /// The one version this program reads.
+        known: u8,
     },
     /// The header does not follow the layout.
     #[error("batch header is malformed")]
@@ -98,6 +107,14 @@ pub enum BatchError {
         /// How many.
         left: usize,
     },
+    /// The gateway sends what it says it no longer has.
+    #[error("batch begins with record {first_sequence}, but the oldest kept is {oldest_kept}")]
+    OldestKept {
+        /// The first record.
+        first_sequence: u64,
+        /// The oldest one kept.
+        oldest_kept: u64,
+    },
     /// Sequence numbers would pass the last one there is.
     #[error("batch sequence numbers overflow")]
     SequenceOverflow,
@@ -122,7 +139,7 @@ pub fn encode_batch(header: &BatchHeader, records: &[&[u8]]) -> Vec<u8> {
     // Writing plain fields into a growing vector has no way to fail.
     let head = postcard::to_extend(&(header, count), Vec::with_capacity(HEADER_BYTES_MAX))
         .unwrap_or_default();
-    bytes.push(VERSION);
+    bytes.push(BATCH_VERSION);
     bytes.extend_from_slice(&u16::try_from(head.len()).unwrap_or(u16::MAX).to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&head).to_le_bytes());
     bytes.extend_from_slice(&head);
@@ -144,9 +161,7 @@ pub fn decode_batch(bytes: &[u8]) -> Result<(BatchHeader, Vec<&[u8]>), BatchErro
     }
     let mut reader = Reader { bytes, offset: 0 };
     let [version] = reader.array()?;
-    if version != VERSION {
-        return Err(BatchError::Version { got: version });
-    }
+    check_version("batch", version, BATCH_VERSION)?;
     let header_length = u16::from_le_bytes(reader.array()?);
     let announced = u32::from_le_bytes(reader.array()?);
     let head = reader.checked("header", usize::from(header_length), announced)?;
@@ -158,11 +173,15 @@ pub fn decode_batch(bytes: &[u8]) -> Result<(BatchHeader, Vec<&[u8]>), BatchErro
     if !is_gateway_name(&header.gateway) {
         return Err(BatchError::Gateway(header.gateway));
     }
+    let BatchHeader { first_sequence, oldest_kept, .. } = header;
+    if oldest_kept > first_sequence {
+        return Err(BatchError::OldestKept { first_sequence, oldest_kept });
+    }
     let records_announced = usize::try_from(count).unwrap_or(usize::MAX);
     if records_announced > RECORDS_MAX {
         return Err(BatchError::TooManyRecords { got: count });
     }
-    header.first_sequence.checked_add(u64::from(count)).ok_or(BatchError::SequenceOverflow)?;
+    first_sequence.checked_add(u64::from(count)).ok_or(BatchError::SequenceOverflow)?;
     let mut records = Vec::with_capacity(records_announced);
     for _ in 0..records_announced {
         let length = u32::from_le_bytes(reader.array()?);
@@ -190,7 +209,7 @@ impl Watermark {
     /// damaged one must not be believed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = postcard::to_extend(self, vec![VERSION]).unwrap_or_default();
+        let mut bytes = postcard::to_extend(self, vec![WATERMARK_VERSION]).unwrap_or_default();
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
@@ -210,12 +229,14 @@ impl Watermark {
         }
         let (&version, fields) =
             body.split_first().ok_or(BatchError::Truncated { offset: 0, need: 1 })?;
-        if version != VERSION {
-            return Err(BatchError::Version { got: version });
-        }
+        check_version("watermark", version, WATERMARK_VERSION)?;
         let (watermark, left) = postcard::take_from_bytes(fields).map_err(BatchError::Header)?;
         if left.is_empty() { Ok(watermark) } else { Err(BatchError::Trailing { left: left.len() }) }
     }
+}
+
+fn check_version(what: &'static str, got: u8, known: u8) -> Result<(), BatchError> {
+    if got == known { Ok(()) } else { Err(BatchError::Version { what, got, known }) }
 }
 
 struct Reader<'a> {
@@ -262,7 +283,12 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     fn header() -> BatchHeader {
-        BatchHeader { gateway: "gw-1".to_owned(), epoch: 3, first_sequence: 1_000_000 }
+        BatchHeader {
+            gateway: "gw-1".to_owned(),
+            epoch: 3,
+            first_sequence: 1_000_000,
+            oldest_kept: 999_000,
+        }
     }
 
     #[test]
@@ -277,21 +303,29 @@ mod tests {
         let mut damaged = bytes.clone();
         *damaged.last_mut().unwrap() ^= 1;
         let error = decode_batch(&damaged).unwrap_err().to_string();
-        assert!(error.starts_with("record at byte 36: crc32c is "), "{error}");
+        assert!(error.starts_with("record at byte 39: crc32c is "), "{error}");
         let short = bytes.get(..bytes.len() - 1).unwrap();
-        assert_eq!(decode_batch(short), Err(BatchError::Truncated { offset: 38, need: 1 }));
+        assert_eq!(decode_batch(short), Err(BatchError::Truncated { offset: 41, need: 1 }));
         let topic = BatchHeader { gateway: "a/#".to_owned(), ..header() };
         let error = decode_batch(&encode_batch(&topic, &[])).unwrap_err();
         assert_eq!(error, BatchError::Gateway("a/#".to_owned()));
         let last = BatchHeader { first_sequence: u64::MAX, ..header() };
         let error = decode_batch(&encode_batch(&last, &[b"x"])).unwrap_err();
         assert_eq!(error, BatchError::SequenceOverflow);
+        let gone = BatchHeader { oldest_kept: 1_000_001, ..header() };
+        let error = decode_batch(&encode_batch(&gone, &[])).unwrap_err().to_string();
+        assert_eq!(error, "batch begins with record 1000000, but the oldest kept is 1000001");
+        let mut older = bytes.clone();
+        *older.first_mut().unwrap() = 1;
+        let error = decode_batch(&older).unwrap_err().to_string();
+        assert_eq!(error, "batch version 1, this program knows 2");
     }
 
     proptest! {
         #[test]
-        fn a_batch_reads_back(records in vec(vec(any::<u8>(), 0..60), 0..20), epoch: u64, first in 0..u64::MAX - 100) {
-            let header = BatchHeader { epoch, first_sequence: first, ..header() };
+        fn a_batch_reads_back(records in vec(vec(any::<u8>(), 0..60), 0..20), epoch: u64, first in 0..u64::MAX - 100, kept: u64) {
+            let oldest_kept = kept.min(first);
+            let header = BatchHeader { epoch, first_sequence: first, oldest_kept, ..header() };
             let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
             let bytes = encode_batch(&header, &records);
             prop_assert_eq!(decode_batch(&bytes), Ok((header, records)));
@@ -315,9 +349,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic_as_a_batch(mut bytes in vec(any::<u8>(), 0..200)) {
+        fn no_bytes_panic_as_a_batch(mut bytes in vec(any::<u8>(), 0..200), version in 1..=2u8) {
             if let Some(first) = bytes.first_mut() {
-                *first = VERSION;
+                *first = version;
             }
             prop_assert!(Watermark::decode(&bytes).is_err() || bytes.len() >= 7);
             if let Ok((header, records)) = decode_batch(&bytes) {

@@ -11,7 +11,7 @@ use tokio::{
 };
 use uplink::{
     Envelope,
-    batch::{Watermark, decode_batch},
+    batch::{BatchHeader, Watermark, decode_batch},
 };
 
 fn broker() -> MqttUrl {
@@ -59,8 +59,8 @@ impl Ingest {
         }
     }
 
-    /// The next batch: its epoch and numbered payloads.
-    async fn batch(&mut self) -> (u64, Vec<(u64, Vec<u8>)>) {
+    /// The next batch: its header and numbered payloads.
+    async fn batch(&mut self) -> (BatchHeader, Vec<(u64, Vec<u8>)>) {
         loop {
             if let Event::Incoming(Packet::Publish(publish)) = self.event_loop.poll().await.unwrap()
             {
@@ -68,15 +68,16 @@ impl Ingest {
                 assert_eq!(header.gateway, self.gateway);
                 let payload = |record: &&[u8]| Envelope::decode(record).unwrap().payload;
                 let numbered = (header.first_sequence..).zip(records.iter().map(payload));
-                return (header.epoch, numbered.collect());
+                let numbered = numbered.collect();
+                return (header, numbered);
             }
         }
     }
 
     /// Takes one batch, go-back-N.
     async fn take(&mut self) {
-        let (epoch, records) = self.batch().await;
-        assert_eq!(*self.epoch.get_or_insert(epoch), epoch);
+        let (header, records) = self.batch().await;
+        assert_eq!(*self.epoch.get_or_insert(header.epoch), header.epoch);
         for (sequence, payload) in records {
             if sequence == self.next {
                 self.payloads.push(payload);
@@ -234,6 +235,46 @@ async fn cutting_the_broker_connection_loses_and_reorders_nothing() {
     assert!(ingest.repeated > 0, "what was under way was sent again");
     gateway.stop().await;
     proxy.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_set_back_gets_all_that_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = unique("set-back");
+    let mut ingest = Ingest::start(&name).await;
+    let mut settings = settings(dir.path(), &name, &broker().to_string());
+    settings.spool.segment_bytes = 2_000;
+    settings.batch_bytes = 512;
+    // Nothing but the watermark makes it go back.
+    settings.stall_ms = 600_000;
+    let gateway = Gateway::start(settings).await;
+    let mut meter = Meter::of(gateway.address);
+    in_time(async {
+        for n in 0..200_u8 {
+            meter.deliver(&[n; 60]);
+            ingest.take_until(u64::from(n) + 1).await;
+            ingest.say(ingest.epoch.unwrap(), ingest.next).await;
+        }
+        // Stored to the end, then emptied: the store knows nothing any more.
+        let epoch = ingest.epoch.unwrap();
+        ingest.say(epoch, 0).await;
+        let (header, payloads) = loop {
+            let (header, payloads) = ingest.batch().await;
+            if header.first_sequence < 200 {
+                break (header, payloads);
+            }
+        };
+        assert!(header.oldest_kept > 0, "some were trimmed");
+        assert_eq!(header.first_sequence, header.oldest_kept);
+        ingest.next = header.first_sequence + u64::try_from(payloads.len()).unwrap();
+        while ingest.next < 200 {
+            ingest.say(epoch, ingest.next).await;
+            ingest.take().await;
+        }
+    })
+    .await;
+    assert_eq!(ingest.payloads.last(), Some(&vec![199; 60]));
+    gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
