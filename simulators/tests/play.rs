@@ -26,7 +26,7 @@ fn broker() -> (String, u16) {
     let url = std::env::var("TIDEMARK_TEST_MQTT_URL").expect(
         "TIDEMARK_TEST_MQTT_URL is not set: run `cargo xtask test`, which starts the services",
     );
-    let url: coap_gateway::MqttUrl = url.parse().unwrap();
+    let url: uplink::BrokerAddress = url.parse().unwrap();
     (url.host, url.port)
 }
 

@@ -7,12 +7,12 @@
 //! memory. So none of its connections is ever used twice: the first error ends it, with
 //! everything in it, and the caller starts over from its own log.
 
-use crate::MqttUrl;
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, NetworkOptions, Packet, QoS, SubscribeReasonCode,
 };
 use std::time::Duration;
 use tokio::{sync::mpsc, task::JoinHandle};
+use uplink::BrokerAddress;
 
 /// Larger than any batch; rumqttc's own limit of 10 KiB would turn a batch into a poison message.
 const PACKET_BYTES_MAX: usize = 1 << 20;
@@ -53,13 +53,18 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Starts to connect; `window` publishes may be unacknowledged at a time.
-    pub(crate) fn open(url: &MqttUrl, client_id: String, topic: String, window: u16) -> Self {
-        let mut options = MqttOptions::new(client_id, url.host.clone(), url.port);
+    pub(crate) fn open(
+        broker: &BrokerAddress,
+        client_id: String,
+        topic: String,
+        window: u16,
+    ) -> Self {
+        let mut options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
         options.set_clean_session(true);
         options.set_keep_alive(Duration::from_secs(10));
         options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
         options.set_inflight(window.max(1));
-        if let Some((user, password)) = &url.login {
+        if let Some((user, password)) = &broker.login {
             options.set_credentials(user, password);
         }
         let (client, mut event_loop) = AsyncClient::new(options, usize::from(window) * 2 + 16);

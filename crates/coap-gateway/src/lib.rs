@@ -18,7 +18,7 @@ mod server;
 mod settings;
 
 pub use publisher::PublishError;
-pub use settings::{CoapGatewaySettings, MqttUrl, MqttUrlError, SettingsError};
+pub use settings::{CoapGatewaySettings, SettingsError};
 
 use model::clock::Clock;
 use publisher::Publisher;

@@ -5,8 +5,8 @@
 
 use serde::Deserialize;
 use spool::SpoolSettings;
-use std::{fmt, net::SocketAddr, path::PathBuf};
-use uplink::{PAYLOAD_BYTES_MAX, batch};
+use std::{net::SocketAddr, path::PathBuf};
+use uplink::{BrokerAddress, PAYLOAD_BYTES_MAX, batch};
 
 /// Settings of one CoAP gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -20,7 +20,7 @@ pub struct CoapGatewaySettings {
     /// Where uplinks wait until they are stored.
     pub spool: SpoolSettings,
     /// The broker: `mqtt://[user[:password]@]host[:port]`.
-    pub mqtt_url: MqttUrl,
+    pub mqtt_url: BrokerAddress,
     /// The longest payload taken; longer ones are answered 4.13.
     pub max_payload_bytes: usize,
     /// The most datagrams made durable together.
@@ -47,7 +47,7 @@ impl Default for CoapGatewaySettings {
             gateway: "gateway-1".to_owned(),
             listen: SocketAddr::from(([0, 0, 0, 0], 5683)),
             spool: SpoolSettings { dir: PathBuf::from("spool/gateway-1"), ..Default::default() },
-            mqtt_url: MqttUrl::default(),
+            mqtt_url: BrokerAddress::default(),
             max_payload_bytes: 1024,
             group_max: 1024,
             peers_max: 100_000,
@@ -110,95 +110,9 @@ impl CoapGatewaySettings {
     }
 }
 
-/// Where the broker is. Printed without its password.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct MqttUrl {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// User and password.
-    pub login: Option<(String, String)>,
-}
-
-/// Text that names no broker.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a broker address: want mqtt://[user[:password]@]host[:port], without TLS")]
-pub struct MqttUrlError;
-
-impl Default for MqttUrl {
-    fn default() -> Self {
-        Self { host: "127.0.0.1".to_owned(), port: 1883, login: None }
-    }
-}
-
-impl TryFrom<String> for MqttUrl {
-    type Error = MqttUrlError;
-    fn try_from(text: String) -> Result<Self, MqttUrlError> {
-        text.parse()
-    }
-}
-
-impl std::str::FromStr for MqttUrl {
-    type Err = MqttUrlError;
-    fn from_str(text: &str) -> Result<Self, MqttUrlError> {
-        let rest = text.strip_prefix("mqtt://").ok_or(MqttUrlError)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (login, place) = match rest.rsplit_once('@') {
-            Some((login, place)) => (Some(login.split_once(':').unwrap_or((login, ""))), place),
-            None => (None, rest),
-        };
-        // An IPv6 address stands in brackets, so its colons are not the port's.
-        let (host, port) = match place.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| MqttUrlError)?)
-            }
-            _ => (place, 1883),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || host.contains(['/', '?']) || port == 0 {
-            return Err(MqttUrlError);
-        }
-        let login = login.map(|(user, password)| (user.to_owned(), password.to_owned()));
-        Ok(Self { host: host.to_owned(), port, login })
-    }
-}
-
-impl fmt::Display for MqttUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let login = if self.login.is_some() { "…@" } else { "" };
-        write!(f, "mqtt://{login}{}:{}", self.host, self.port)
-    }
-}
-
-impl fmt::Debug for MqttUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_broker_address_reads_back_without_its_password() {
-        for (text, printed) in [
-            ("mqtt://localhost", "mqtt://localhost:1883"),
-            ("mqtt://10.0.0.1:18830/", "mqtt://10.0.0.1:18830"),
-            ("mqtt://me:p@ss@broker:1", "mqtt://…@broker:1"),
-            ("mqtt://[::1]:1884", "mqtt://::1:1884"),
-            ("mqtt://[::1]", "mqtt://::1:1883"),
-        ] {
-            assert_eq!(text.parse::<MqttUrl>().unwrap().to_string(), printed);
-        }
-        let login = "mqtt://me:p@ss@broker".parse::<MqttUrl>().unwrap().login;
-        assert_eq!(login, Some(("me".to_owned(), "p@ss".to_owned())));
-        for wrong in ["", "mqtts://x", "mqtt://", "mqtt://x:0", "mqtt://x:port", "mqtt://x/y"] {
-            assert_eq!(wrong.parse::<MqttUrl>(), Err(MqttUrlError), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_setting_that_does_not_hold_is_named() {

@@ -40,7 +40,7 @@ pub use record::{BODY_BYTES_MAX, ForeignMessage, Record};
 pub use registers::Registers;
 pub use replay::{ReplayError, Replayed, replay_dead_letters};
 pub use run::{Summary, run, run_with_books};
-pub use settings::{IngestSettings, MqttUrlError, SettingsError};
+pub use settings::{IngestSettings, SettingsError};
 pub use settle::{Ending, Provenance, Settled};
 pub use stream::{Offered, Stream};
 pub use window::{Likeness, Reach, Window};

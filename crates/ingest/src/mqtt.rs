@@ -10,7 +10,6 @@
 //! CONNACK); a refused subscription is only an event; after a collision of packet ids it never
 //! recovers (rebuilt after repeated errors).
 
-use crate::settings::MqttAddress;
 use bytes::Bytes;
 use metrics::counter;
 use rumqttc::{
@@ -22,6 +21,7 @@ use std::{
     time::Duration,
 };
 use tracing::{debug, error, info, warn};
+use uplink::BrokerAddress;
 
 /// Acks and publishes that may wait for the polling task. An ack is never waited for: more than
 /// this many cannot be on their way, because the broker sends at most 65,535 unacknowledged.
@@ -44,7 +44,7 @@ pub(crate) enum Heard {
 /// How to connect.
 #[derive(Clone)]
 pub(crate) struct ConnectionSettings {
-    pub(crate) address: MqttAddress,
+    pub(crate) broker: BrokerAddress,
     pub(crate) client_id: String,
     pub(crate) filters: Vec<String>,
     /// Whether the broker keeps what we have not acknowledged over a disconnect.
@@ -218,7 +218,7 @@ impl Connection {
 
 impl ConnectionSettings {
     fn options(&self) -> MqttOptions {
-        let MqttAddress { host, port, login } = &self.address;
+        let BrokerAddress { host, port, login } = &self.broker;
         let mut options = MqttOptions::new(&self.client_id, host, *port);
         options.set_clean_session(!self.keep_session);
         options.set_manual_acks(true);

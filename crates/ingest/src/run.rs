@@ -9,7 +9,7 @@ use crate::{
     error::IngestError,
     mqtt::{Connection, ConnectionSettings},
     receive::{self, GatewayMessage},
-    settings::{IngestSettings, MqttAddress, SettingsError},
+    settings::IngestSettings,
     watermarks::Watermarks,
     worker::{OwnSpool, Tools, Worker},
 };
@@ -239,10 +239,9 @@ impl Doors {
         clock: Clock,
         stop: &CancellationToken,
     ) -> Result<Self, IngestError> {
-        let address = MqttAddress::parse(&settings.mqtt_url).map_err(SettingsError::from)?;
         let connection = |role: &str, filters: Vec<String>, keep_session: bool| {
             Connection::new(ConnectionSettings {
-                address: address.clone(),
+                broker: settings.mqtt_url.clone(),
                 client_id: format!("tidemark-ingest-{}-{role}", settings.worker),
                 filters,
                 keep_session,

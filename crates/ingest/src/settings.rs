@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use spool::SpoolSettings;
 use std::{path::PathBuf, time::Duration};
+use uplink::BrokerAddress;
 
 /// How one ingest worker works.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -14,8 +15,8 @@ pub struct IngestSettings {
     /// Name of this worker: letters, digits, `-`, `_`, `.`. It names the MQTT sessions and the
     /// stream of uplinks others publish, so it must be unique and stay the same over restarts.
     pub worker: String,
-    /// The broker: `mqtt://host:1883` or `mqtt://user:password@host:1883`.
-    pub mqtt_url: String,
+    /// The broker: `mqtt://[user[:password]@]host[:port]`.
+    pub mqtt_url: BrokerAddress,
     /// The gateways whose batches this worker takes, as topic levels; `+` is every gateway. Two
     /// workers must never take the same gateway.
     pub gateways: Vec<String>,
@@ -56,7 +57,7 @@ impl Default for IngestSettings {
     fn default() -> Self {
         Self {
             worker: "ingest-1".to_owned(),
-            mqtt_url: "mqtt://127.0.0.1:1883".to_owned(),
+            mqtt_url: BrokerAddress::default(),
             gateways: vec!["+".to_owned()],
             subscriptions: uplink::transport::SUBSCRIPTIONS
                 .iter()
@@ -96,9 +97,6 @@ pub enum SettingsError {
         /// Which setting.
         key: &'static str,
     },
-    /// The broker's address.
-    #[error("ingest.mqtt_url")]
-    MqttUrl(#[from] MqttUrlError),
 }
 
 impl IngestSettings {
@@ -127,7 +125,6 @@ impl IngestSettings {
                 return Err(SettingsError::Zero { key });
             }
         }
-        MqttAddress::parse(&self.mqtt_url)?;
         Ok(())
     }
 
@@ -143,86 +140,9 @@ impl IngestSettings {
     }
 }
 
-/// A broker address that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum MqttUrlError {
-    /// Another scheme.
-    #[error("want mqtt://host:port")]
-    Scheme,
-    /// No host.
-    #[error("the host is missing")]
-    Host,
-    /// The port is not a number from 1 to 65535.
-    #[error("the port is not 1 to 65535")]
-    Port,
-    /// A user without a password.
-    #[error("the user has no password: want mqtt://user:password@host:port")]
-    Password,
-}
-
-/// A broker's address.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct MqttAddress {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) login: Option<(String, String)>,
-}
-
-impl MqttAddress {
-    /// Reads `mqtt://[user:password@]host[:port]`.
-    pub(crate) fn parse(url: &str) -> Result<Self, MqttUrlError> {
-        let rest = url.strip_prefix("mqtt://").ok_or(MqttUrlError::Scheme)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (login, place) = match rest.rsplit_once('@') {
-            Some((login, place)) => {
-                let (user, password) = login.split_once(':').ok_or(MqttUrlError::Password)?;
-                (Some((user.to_owned(), password.to_owned())), place)
-            }
-            None => (None, rest),
-        };
-        let (host, port) = match place.rsplit_once(':') {
-            // the colons of an address in brackets are its own
-            Some((host, port)) if !port.contains(']') => {
-                (host, port.parse().ok().filter(|port| *port > 0).ok_or(MqttUrlError::Port)?)
-            }
-            Some(_) | None => (place, 1883),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || host.contains('/') {
-            return Err(MqttUrlError::Host);
-        }
-        Ok(Self { host: host.to_owned(), port, login })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_broker_address_is_read_or_refused() {
-        let cases = [
-            ("mqtt://127.0.0.1:18830", Ok(("127.0.0.1", 18830, None))),
-            ("mqtt://broker", Ok(("broker", 1883, None))),
-            ("mqtt://broker/", Ok(("broker", 1883, None))),
-            ("mqtt://u:p:@b:1", Ok(("b", 1, Some(("u", "p:"))))),
-            ("mqtt://[::1]:1884", Ok(("::1", 1884, None))),
-            ("mqtt://[::1]", Ok(("::1", 1883, None))),
-            ("mqtts://b", Err(MqttUrlError::Scheme)),
-            ("mqtt://:1", Err(MqttUrlError::Host)),
-            ("mqtt://b:0", Err(MqttUrlError::Port)),
-            ("mqtt://b:x", Err(MqttUrlError::Port)),
-            ("mqtt://u@b", Err(MqttUrlError::Password)),
-        ];
-        for (url, want) in cases {
-            let got = MqttAddress::parse(url);
-            let got = got.as_ref().map_err(|error| *error).map(|address| {
-                let login = address.login.as_ref().map(|(u, p)| (u.as_str(), p.as_str()));
-                (address.host.as_str(), address.port, login)
-            });
-            assert_eq!(got, want, "{url}");
-        }
-    }
 
     #[test]
     fn settings_that_cannot_work_are_refused_by_name() {

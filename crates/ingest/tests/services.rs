@@ -154,7 +154,7 @@ impl Place {
     fn settings(&self) -> IngestSettings {
         IngestSettings {
             worker: self.name.clone(),
-            mqtt_url: self.mqtt_url.clone(),
+            mqtt_url: self.mqtt_url.parse().unwrap(),
             gateways: vec![format!("gw-{}", self.name)],
             subscriptions: vec![format!("application/{}/device/+/event/up", self.name)],
             spool: SpoolSettings { dir: self.dir.path().to_owned(), ..SpoolSettings::default() },

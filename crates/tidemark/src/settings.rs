@@ -15,6 +15,7 @@ use std::{
 };
 use store_clickhouse::ClickhouseSettings;
 use store_postgres::{MasterKey, PostgresSettings};
+use uplink::BrokerAddress;
 use web_console::ConsoleSettings;
 
 /// Everything that can be set.
@@ -111,15 +112,23 @@ impl Settings {
             settings.postgres.url = url;
         }
         if let Some(url) = variable("MQTT_URL")? {
-            settings.coap_gateway.mqtt_url = url.parse().context("MQTT_URL")?;
-            settings.ingest.mqtt_url = url;
+            let broker: BrokerAddress = url.parse().context("MQTT_URL")?;
+            settings.coap_gateway.mqtt_url = broker.clone();
+            settings.ingest.mqtt_url = broker;
         }
         settings.check()?;
         Ok(settings)
     }
 
     fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))
+        toml::from_str(text).map_err(|error| {
+            // The error's own print shows the whole line, which may hold a password.
+            let at = error.span().map_or(0, |span| span.start);
+            let line = text.get(..at).unwrap_or_default().matches('\n').count();
+            let key = text.lines().nth(line).and_then(|line| line.split_once('='));
+            let key = key.map_or(String::new(), |(key, _)| format!(", {}", key.trim()));
+            anyhow::anyhow!("line {}{key}: {}", line + 1, error.message())
+        })
     }
 
     /// What the rooms say of their settings.
@@ -208,6 +217,19 @@ mod tests {
         set_clickhouse_url(&mut settings, "http://127.0.0.1:8123").unwrap();
         assert_eq!(settings, ClickhouseSettings::default());
         assert!(set_clickhouse_url(&mut settings, "db:8123").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said_without_its_password() {
+        let text = "[ingest]\nworker = 'w'\nmqtt_url = 'mqtts://me:geheim@broker'\n";
+        let error = format!("{:#}", Settings::parse(text).unwrap_err());
+        assert_eq!(
+            error,
+            "line 3, mqtt_url: not a broker address: no mqtt:// before it; want \
+             mqtt://[user[:password]@]host[:port], without TLS"
+        );
+        let error = Settings::parse("[clickhouse]\npassword = 'geheim' 7").unwrap_err();
+        assert!(!format!("{error:#}").contains("geheim"), "{error:#}");
     }
 
     #[test]

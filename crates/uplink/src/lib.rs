@@ -5,6 +5,7 @@
 //! Never here: sockets, files, databases, the wall clock, whether a read is believed, money.
 
 pub mod batch;
+mod broker;
 mod bytes;
 pub mod codec;
 mod decoded;
@@ -16,6 +17,7 @@ mod pipeline;
 pub mod profile;
 pub mod transport;
 
+pub use broker::{BrokerAddress, BrokerAddressError};
 pub use decoded::{Decoded, DecodedEvent, DecodedRead, Details};
 pub use envelope::{
     ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, Network, PAYLOAD_BYTES_MAX, Radio,

@@ -1,7 +1,6 @@
 //! The way from the spool to ingest: everything arrives, in order, whatever the broker does.
 
 use crate::support::{Gateway, Meter, settings};
-use coap_gateway::MqttUrl;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::{
@@ -10,11 +9,11 @@ use tokio::{
     sync::watch,
 };
 use uplink::{
-    Envelope,
+    BrokerAddress, Envelope,
     batch::{BatchHeader, Watermark, decode_batch},
 };
 
-fn broker() -> MqttUrl {
+fn broker() -> BrokerAddress {
     std::env::var("TIDEMARK_TEST_MQTT_URL")
         .expect(
             "TIDEMARK_TEST_MQTT_URL is not set: run `cargo xtask test`, which starts the services",

@@ -102,7 +102,7 @@ async fn publish(
     bar: &ProgressBar,
     shutdown: &CancellationToken,
 ) -> Result<()> {
-    let broker = &settings.coap_gateway.mqtt_url;
+    let broker = &settings.ingest.mqtt_url;
     let name = format!("tidemark-replay-{}", std::process::id());
     let mut options = MqttOptions::new(name, &broker.host, broker.port);
     options.set_max_packet_size(1 << 20, 1 << 20);
