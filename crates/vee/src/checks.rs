@@ -34,13 +34,22 @@ pub struct Candidate<'a> {
     pub limits: &'a Limits<'a>,
 }
 
+/// How a read goes with the accepted reads next to it; worked out once for all rules that ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbours {
+    /// With the one before it.
+    pub before: Fit,
+    /// With the one after it.
+    pub after: Fit,
+}
+
 /// One rule: its name and the question it asks. `true` means it speaks.
 #[derive(Debug, Clone, Copy)]
 pub struct Check {
     /// The name.
     pub rule: VeeRule,
     /// The question.
-    pub speaks: fn(&Candidate<'_>, &Rules) -> bool,
+    pub speaks: fn(&Candidate<'_>, Neighbours, &Rules) -> bool,
 }
 
 /// Every rule that looks at one read, in the order a clerk would ask.
@@ -64,11 +73,12 @@ pub const CHECKS: &[Check] = &[
 /// otherwise; in each case with every rule that spoke (R011).
 #[must_use]
 pub fn judge(candidate: &Candidate<'_>, rules: &Rules) -> Verdict {
+    let neighbours = neighbours(candidate, rules);
     let mut spoke = RuleSet::EMPTY;
     let mut worst = Severity::Off;
     for check in CHECKS {
         let severity = rules.severity(check.rule);
-        if severity > Severity::Off && (check.speaks)(candidate, rules) {
+        if severity > Severity::Off && (check.speaks)(candidate, neighbours, rules) {
             spoke = spoke.with(check.rule);
             worst = worst.max(severity);
         }
@@ -81,25 +91,25 @@ pub fn judge(candidate: &Candidate<'_>, rules: &Rules) -> Verdict {
 }
 
 /// The read was measured later than it arrived, beyond what a clock may run ahead.
-fn future_time(candidate: &Candidate<'_>, rules: &Rules) -> bool {
+fn future_time(candidate: &Candidate<'_>, _: Neighbours, rules: &Rules) -> bool {
     let ahead = candidate.read.measured_at - candidate.received_at;
     ahead > TimeDelta::seconds(i64::from(rules.future_time.tolerance_s))
 }
 
 /// The read is older than anything believable: a meter whose clock was never set.
-fn absurd_time(candidate: &Candidate<'_>, rules: &Rules) -> bool {
+fn absurd_time(candidate: &Candidate<'_>, _: Neighbours, rules: &Rules) -> bool {
     age(candidate) > TimeDelta::days(i64::from(rules.absurd_time.older_than_d))
 }
 
 /// The meter was not installed anywhere yet, or never was.
-fn before_installation(candidate: &Candidate<'_>, _rules: &Rules) -> bool {
+fn before_installation(candidate: &Candidate<'_>, _: Neighbours, _: &Rules) -> bool {
     let at = candidate.read.measured_at;
     candidate.limits.installed.iter().all(|place| at < place.during.from())
 }
 
 /// The meter had been removed. The instant of removal itself still belongs to the meter: that is
 /// when its last read is taken.
-fn after_removal(candidate: &Candidate<'_>, _rules: &Rules) -> bool {
+fn after_removal(candidate: &Candidate<'_>, _: Neighbours, _: &Rules) -> bool {
     let at = candidate.read.measured_at;
     let mut started =
         candidate.limits.installed.iter().filter(|place| place.during.from() <= at).peekable();
@@ -108,13 +118,13 @@ fn after_removal(candidate: &Candidate<'_>, _rules: &Rules) -> bool {
 }
 
 /// A register that only counts up shows less than nothing. Combined energy (组合有功) may.
-fn negative_value(candidate: &Candidate<'_>, _rules: &Rules) -> bool {
+fn negative_value(candidate: &Candidate<'_>, _: Neighbours, _: &Rules) -> bool {
     let measure = candidate.read.register.measure;
     measure.is_cumulative() && measure != Measure::EnergyCombined && candidate.read.value.count < 0
 }
 
 /// The register shows more than its digits can.
-fn too_many_digits(candidate: &Candidate<'_>, _rules: &Rules) -> bool {
+fn too_many_digits(candidate: &Candidate<'_>, _: Neighbours, _: &Rules) -> bool {
     let (limits, read) = (candidate.limits, candidate.read);
     limits.cover(read)
         && limits.wraps_at.is_some_and(|wraps_at| {
@@ -126,7 +136,7 @@ fn too_many_digits(candidate: &Candidate<'_>, _rules: &Rules) -> bool {
 /// The commodity's register counts in something the meter is not registered with: electricity
 /// from a water meter, energy in GJ from a meter kept in kWh. A heat meter may also report its
 /// volume, and a pulse counter anything.
-fn unit_mismatch(candidate: &Candidate<'_>, _rules: &Rules) -> bool {
+fn unit_mismatch(candidate: &Candidate<'_>, _: Neighbours, _: &Rules) -> bool {
     let registered = candidate.limits.unit.base().0;
     let reported = candidate.read.value.unit.base().0;
     let volume_of_an_energy_meter = || {
@@ -153,34 +163,33 @@ fn is_commodity(measure: Measure) -> bool {
 }
 
 /// The register shows less than before (or more than afterwards), and no rollover explains it.
-fn backwards_register(candidate: &Candidate<'_>, rules: &Rules) -> bool {
-    neighbours(candidate, rules).contains(&Fit::Backwards)
+fn backwards_register(_: &Candidate<'_>, neighbours: Neighbours, _: &Rules) -> bool {
+    [neighbours.before, neighbours.after].contains(&Fit::Backwards)
 }
 
 /// The register passed its last digit and began again since the read before.
-fn rollover(candidate: &Candidate<'_>, rules: &Rules) -> bool {
-    let [since_before, _] = neighbours(candidate, rules);
-    since_before == Fit::RolledOver
+fn rollover(_: &Candidate<'_>, neighbours: Neighbours, _: &Rules) -> bool {
+    neighbours.before == Fit::RolledOver
 }
 
 /// More has passed since the read before, or until the read after, than the meter can pass.
-fn spike(candidate: &Candidate<'_>, rules: &Rules) -> bool {
+fn spike(candidate: &Candidate<'_>, neighbours: Neighbours, _: &Rules) -> bool {
     candidate.limits.hourly_max > Decimal::ZERO
-        && neighbours(candidate, rules).contains(&Fit::Spike)
+        && [neighbours.before, neighbours.after].contains(&Fit::Spike)
 }
 
 /// The meter reports a fault that touches its measurement.
-fn meter_fault(candidate: &Candidate<'_>, _rules: &Rules) -> bool {
+fn meter_fault(candidate: &Candidate<'_>, _: Neighbours, _: &Rules) -> bool {
     candidate.read.quality == ReadQuality::Suspect
 }
 
 /// The read was long on its way.
-fn late(candidate: &Candidate<'_>, rules: &Rules) -> bool {
+fn late(candidate: &Candidate<'_>, _: Neighbours, rules: &Rules) -> bool {
     age(candidate) > TimeDelta::seconds(i64::from(rules.late.older_than_s))
 }
 
 /// The frame has no usable clock: the time of reception stands in.
-fn no_meter_time(candidate: &Candidate<'_>, _rules: &Rules) -> bool {
+fn no_meter_time(candidate: &Candidate<'_>, _: Neighbours, _: &Rules) -> bool {
     candidate.dated_by == DatedBy::Reception
 }
 
@@ -189,13 +198,13 @@ fn age(candidate: &Candidate<'_>) -> TimeDelta {
 }
 
 /// How the read goes with the one before and the one after it.
-fn neighbours(candidate: &Candidate<'_>, rules: &Rules) -> [Fit; 2] {
+fn neighbours(candidate: &Candidate<'_>, rules: &Rules) -> Neighbours {
     let (read, limits) = (candidate.read, candidate.limits);
     let fits = |earlier: &RegisterRead, later: &RegisterRead| {
         fit(earlier, later, limits, &rules.rollover, &rules.spike)
     };
-    [
-        candidate.before.map_or(Fit::Unknown, |before| fits(before, read)),
-        candidate.after.map_or(Fit::Unknown, |after| fits(read, after)),
-    ]
+    Neighbours {
+        before: candidate.before.map_or(Fit::Unknown, |before| fits(before, read)),
+        after: candidate.after.map_or(Fit::Unknown, |after| fits(read, after)),
+    }
 }

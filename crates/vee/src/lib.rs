@@ -37,7 +37,7 @@ mod explain;
 mod limits;
 mod rules;
 
-pub use checks::{CHECKS, Candidate, Check, DatedBy, judge};
+pub use checks::{CHECKS, Candidate, Check, DatedBy, Neighbours, judge};
 pub use explain::{Language, explain};
 pub use limits::{Fit, Limits, fit};
 pub use rules::{AbsurdTime, Always, FutureTime, Late, Rollover, Rules, Severity, Spike};
