@@ -8,13 +8,35 @@ use chrono::{DateTime, Utc};
 use model::{MeterId, Register, RegisterRead};
 use std::collections::HashMap;
 
+/// What is known of one register.
 #[derive(Debug, Clone, Copy)]
-struct Latest {
+pub(crate) struct Latest {
     register: Register,
     /// The latest accepted read.
     accepted: Option<RegisterRead>,
     /// The latest instant a read of any verdict is known to be stored for.
     newest: Option<DateTime<Utc>>,
+}
+
+impl Latest {
+    /// The latest accepted read.
+    pub(crate) fn accepted(&self) -> Option<&RegisterRead> {
+        self.accepted.as_ref()
+    }
+
+    /// Whether a read at `at` may already be stored, as far as is known here: it is not later than
+    /// the latest one.
+    pub(crate) fn may_be_stored(&self, at: DateTime<Utc>) -> bool {
+        self.newest.is_some_and(|newest| at <= newest)
+    }
+
+    /// Remembers a read that is stored, and whether it was accepted.
+    pub(crate) fn note(&mut self, read: &RegisterRead, accepted: bool) {
+        self.newest = self.newest.max(Some(read.measured_at));
+        if accepted && self.accepted.is_none_or(|known| known.measured_at < read.measured_at) {
+            self.accepted = Some(*read);
+        }
+    }
 }
 
 /// The latest reads of the meters heard lately.
@@ -60,43 +82,19 @@ impl Registers {
             self.meters.entry(*meter).or_default();
         }
         for (meter, read) in latest {
-            self.note_accepted(meter, &read);
+            self.of(meter, read.register).note(&read, true);
         }
     }
 
-    /// The latest accepted read of the register.
-    #[must_use]
-    pub fn accepted(&self, meter: MeterId, register: Register) -> Option<&RegisterRead> {
-        self.latest(meter, register).and_then(|latest| latest.accepted.as_ref())
-    }
-
-    /// Whether a read at `at` may already be stored, as far as is known here: it is not later than
-    /// the latest one.
+    /// Whether a read at `at` may already be stored, as far as is known here.
     #[must_use]
     pub fn may_be_stored(&self, meter: MeterId, register: Register, at: DateTime<Utc>) -> bool {
-        self.latest(meter, register).and_then(|l| l.newest).is_some_and(|newest| at <= newest)
+        let known = self.meters.get(&meter).map_or(&[][..], Vec::as_slice);
+        known.iter().any(|latest| latest.register == register && latest.may_be_stored(at))
     }
 
-    /// Remembers a read that is stored, whatever its verdict.
-    pub fn note_stored(&mut self, meter: MeterId, register: Register, at: DateTime<Utc>) {
-        let latest = self.entry(meter, register);
-        latest.newest = latest.newest.max(Some(at));
-    }
-
-    /// Remembers an accepted read.
-    pub fn note_accepted(&mut self, meter: MeterId, read: &RegisterRead) {
-        let latest = self.entry(meter, read.register);
-        latest.newest = latest.newest.max(Some(read.measured_at));
-        if latest.accepted.is_none_or(|known| known.measured_at < read.measured_at) {
-            latest.accepted = Some(*read);
-        }
-    }
-
-    fn latest(&self, meter: MeterId, register: Register) -> Option<&Latest> {
-        self.meters.get(&meter)?.iter().find(|latest| latest.register == register)
-    }
-
-    fn entry(&mut self, meter: MeterId, register: Register) -> &mut Latest {
+    /// What is known of a register, to be looked at and added to.
+    pub(crate) fn of(&mut self, meter: MeterId, register: Register) -> &mut Latest {
         let known = self.meters.entry(meter).or_default();
         let at = known.iter().position(|latest| latest.register == register);
         let at = at.unwrap_or_else(|| {

@@ -20,7 +20,7 @@ use crate::{
     registers::Registers,
 };
 use chrono::{DateTime, Utc};
-use model::{MeterEntry, RegisterRead, RegisterValue, RuleSet, VeeRule, Verdict};
+use model::{MeterId, RegisterRead, RegisterValue, RuleSet, VeeRule, Verdict};
 use std::{collections::HashMap, sync::Arc};
 use store_clickhouse::{Counts, DeadLetter, RawUplink, ReadKey, StoredEvent, StoredRead};
 use uplink::Network;
@@ -65,11 +65,49 @@ pub struct Settled {
     pub endings: Vec<(u64, Ending)>,
 }
 
-/// A value under a key, and the uplink it came by.
+/// A value under a key, the uplink it came by, and what validation said of it.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     value: RegisterValue,
     by: Owner,
+    verdict: Verdict,
+}
+
+/// What is under a key: in the store, or among the reads settled here.
+#[derive(Debug, Default)]
+struct Shelf {
+    stored: HashMap<ReadKey, Held>,
+    /// The first `indexed` of the settled reads. Brought up to date only for a read that is not
+    /// later than all others of its register: few are not.
+    settled: HashMap<ReadKey, Held>,
+    indexed: usize,
+}
+
+impl Shelf {
+    /// What is in the store under `key`.
+    fn stored(&self, key: ReadKey) -> Option<Held> {
+        self.stored.get(&key).copied()
+    }
+
+    /// What is under `key` among the reads settled here.
+    fn settled(&mut self, key: ReadKey, settled: &[StoredRead]) -> Option<Held> {
+        for read in settled.iter().skip(self.indexed) {
+            let by = Owner::Own(read.sequence);
+            self.settled.insert(read.key(), Held { value: read.value, by, verdict: read.verdict });
+        }
+        self.indexed = settled.len();
+        self.settled.get(&key).copied()
+    }
+}
+
+/// What the reads of one uplink have in common.
+struct Common<'u> {
+    limits: Limits<'u>,
+    meter: MeterId,
+    codec: Arc<str>,
+    codec_version: u16,
+    sequence: u64,
+    received_at: DateTime<Utc>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,11 +145,9 @@ struct Desk<'a> {
     place: Provenance<'a>,
     registers: &'a mut Registers,
     rules: &'a Rules,
-    /// What is stored, or about to be, under the keys in question.
-    held: HashMap<ReadKey, Held>,
-    /// Verdicts of reads that this very uplink had stored before a crash.
-    verdicts: HashMap<ReadKey, Verdict>,
-    codecs: HashMap<&'static str, Arc<str>>,
+    shelf: Shelf,
+    /// Names of codecs and networks, each allocated once.
+    names: Vec<Arc<str>>,
     settled: Settled,
 }
 
@@ -129,13 +165,27 @@ impl<'a> Desk<'a> {
                 Owner::Foreign
             }
         };
-        let held = existing
-            .iter()
-            .map(|read| (read.key(), Held { value: read.value, by: owner(read) }))
-            .collect();
-        let verdicts = existing.iter().map(|read| (read.key(), read.verdict)).collect();
-        let codecs = HashMap::new();
-        Self { place, registers, rules, held, verdicts, codecs, settled: Settled::default() }
+        let held =
+            |read: &StoredRead| Held { value: read.value, by: owner(read), verdict: read.verdict };
+        let stored = existing.iter().map(|read| (read.key(), held(read))).collect();
+        Self {
+            place,
+            registers,
+            rules,
+            shelf: Shelf { stored, ..Shelf::default() },
+            names: Vec::new(),
+            settled: Settled::default(),
+        }
+    }
+
+    /// The name, allocated once.
+    fn name(&mut self, name: &'static str) -> Arc<str> {
+        if let Some(known) = self.names.iter().find(|known| ***known == *name) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = Arc::from(name);
+        self.names.push(Arc::clone(&name));
+        name
     }
 
     fn end(&mut self, uplink: Opened<'_>) -> Ending {
@@ -157,12 +207,20 @@ impl<'a> Desk<'a> {
         sequence: u64,
         received_at: DateTime<Utc>,
     ) -> Ending {
+        let common = Common {
+            limits: Limits::of(uplink.entry),
+            meter: uplink.entry.meter,
+            codec: self.name(uplink.codec),
+            codec_version: uplink.codec_version,
+            sequence,
+            received_at,
+        };
         let mut stored = uplink.reads.is_empty();
         let mut refused = RuleSet::EMPTY;
         for (read, dated_by) in &uplink.reads {
-            match self.take(uplink.entry, read, *dated_by, sequence, received_at) {
+            match self.take(&common, read, *dated_by) {
                 Taken::New(verdict) => {
-                    self.keep(&uplink, read, verdict, sequence, received_at);
+                    self.keep(&common, read, verdict);
                     stored = true;
                 }
                 Taken::StoredBefore => stored = true,
@@ -189,79 +247,62 @@ impl<'a> Desk<'a> {
     }
 
     /// Whether the read is new, known, contradicted or impossible.
-    fn take(
-        &mut self,
-        entry: &MeterEntry,
-        read: &RegisterRead,
-        dated_by: DatedBy,
-        sequence: u64,
-        received_at: DateTime<Utc>,
-    ) -> Taken {
-        let key = (entry.meter, read.register, read.measured_at);
-        if let Some(held) = self.held.get(&key) {
+    fn take(&mut self, common: &Common<'_>, read: &RegisterRead, dated_by: DatedBy) -> Taken {
+        let key = (common.meter, read.register, read.measured_at);
+        let latest = self.registers.of(common.meter, read.register);
+        let held = match self.shelf.stored(key) {
+            // Every read settled here is noted as its register's latest, unless a later one is.
+            None if latest.may_be_stored(read.measured_at) => {
+                self.shelf.settled(key, &self.settled.reads)
+            }
+            stored => stored,
+        };
+        if let Some(held) = held {
             if !same_value(held.value, read.value) {
                 return Taken::Refused(RuleSet::EMPTY.with(VeeRule::Conflict));
             }
-            if held.by != Owner::Own(sequence) {
+            if held.by != Owner::Own(common.sequence) {
                 return Taken::Repeated;
             }
-            self.registers.note_stored(entry.meter, read.register, read.measured_at);
-            if let Some(Verdict::Accepted { .. }) = self.verdicts.get(&key) {
-                self.registers.note_accepted(entry.meter, read);
-            }
+            latest.note(read, is_accepted(held.verdict));
             return Taken::StoredBefore;
         }
         if !StoredRead::is_storable_at(read.measured_at) {
             return Taken::Refused(RuleSet::EMPTY.with(VeeRule::AbsurdTime));
         }
-        let limits = Limits::of(entry);
-        let known = self.registers.accepted(entry.meter, read.register);
+        let known = latest.accepted();
         let candidate = Candidate {
             read,
             dated_by,
-            received_at,
+            received_at: common.received_at,
             before: known.filter(|known| known.measured_at < read.measured_at),
             after: known.filter(|known| known.measured_at > read.measured_at),
-            limits: &limits,
+            limits: &common.limits,
         };
         match vee::judge(&candidate, self.rules) {
             Verdict::Refused { failed } => Taken::Refused(failed),
             verdict @ (Verdict::Accepted { .. } | Verdict::Held { .. }) => {
-                self.held.insert(key, Held { value: read.value, by: Owner::Own(sequence) });
-                self.verdicts.insert(key, verdict);
-                self.registers.note_stored(entry.meter, read.register, read.measured_at);
-                if let Verdict::Accepted { .. } = verdict {
-                    self.registers.note_accepted(entry.meter, read);
-                }
+                latest.note(read, is_accepted(verdict));
                 Taken::New(verdict)
             }
         }
     }
 
-    fn keep(
-        &mut self,
-        uplink: &Readable<'_>,
-        read: &RegisterRead,
-        verdict: Verdict,
-        sequence: u64,
-        received_at: DateTime<Utc>,
-    ) {
-        let codec =
-            Arc::clone(self.codecs.entry(uplink.codec).or_insert_with(|| Arc::from(uplink.codec)));
+    fn keep(&mut self, common: &Common<'_>, read: &RegisterRead, verdict: Verdict) {
         self.settled.reads.push(StoredRead {
-            meter: uplink.entry.meter,
+            meter: common.meter,
             register: read.register,
             measured_at: read.measured_at,
             value: read.value,
             quality: read.quality,
             verdict,
-            received_at,
+            received_at: common.received_at,
             stored_at: self.place.stored_at,
-            codec,
-            codec_version: uplink.codec_version,
+            codec: Arc::clone(&common.codec),
+            codec_version: common.codec_version,
             stream: Arc::clone(self.place.stream),
             epoch: self.place.epoch,
-            sequence,
+            sequence: common.sequence,
         });
     }
 
@@ -280,8 +321,7 @@ impl<'a> Desk<'a> {
     }
 
     fn keep_raw(&mut self, uplink: &Readable<'_>, sequence: u64, received_at: DateTime<Utc>) {
-        let network = network_name(uplink.envelope.network);
-        let network = Arc::clone(self.codecs.entry(network).or_insert_with(|| Arc::from(network)));
+        let network = self.name(network_name(uplink.envelope.network));
         self.settled.raw.push(RawUplink {
             meter: Some(uplink.entry.meter),
             device: uplink.envelope.device,
@@ -299,6 +339,7 @@ impl<'a> Desk<'a> {
     }
 
     fn dead_letter(&mut self, refusal: Refusal, sequence: u64, received_at: DateTime<Utc>) {
+        let codec = self.name(refusal.codec);
         self.settled.dead_letters.push(DeadLetter {
             reason: refusal.reason,
             message: refusal.message,
@@ -306,7 +347,7 @@ impl<'a> Desk<'a> {
             raw: refusal.raw,
             source: refusal.source,
             device: refusal.device,
-            codec: Arc::from(refusal.codec),
+            codec,
             codec_version: refusal.codec_version,
             received_at,
             stored_at: self.place.stored_at,
@@ -343,6 +384,10 @@ fn refusal(uplink: Readable<'_>, refused: RuleSet, rules: &Rules) -> Refusal {
         codec: uplink.codec,
         codec_version: uplink.codec_version,
     }
+}
+
+fn is_accepted(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Accepted { .. })
 }
 
 /// Whether two values of one register are the same amount of the same unit.
