@@ -77,8 +77,9 @@ enum Command {
         /// The first day not to play; all when left out
         #[arg(long)]
         until: Option<usize>,
-        /// How many days are published again when the broker's connection breaks
-        #[arg(long, default_value_t = 15)]
+        /// How many days are published again when the broker's connection breaks; all of them
+        /// unless said otherwise, for nobody knows how much of them the broker had passed on
+        #[arg(long, default_value_t = 62)]
         replay_days: usize,
         /// Show a progress bar even when not on a terminal
         #[arg(long)]

@@ -245,13 +245,13 @@ impl Networks {
         day: usize,
     ) -> Result<Result<(), Lost>, PlayError> {
         for earlier in again {
-            let messages = self.messages(plan, earlier, false)?;
+            let messages = self.messages(plan, earlier)?;
             if let Err(lost) = self.publisher.deliver(&messages).await {
                 return Ok(Err(lost));
             }
             self.again += u64::try_from(messages.len()).unwrap_or(0);
         }
-        let messages = self.messages(plan, day, true)?;
+        let messages = self.messages(plan, day)?;
         if let Err(lost) = self.publisher.deliver(&messages).await {
             return Ok(Err(lost));
         }
@@ -261,18 +261,17 @@ impl Networks {
         Ok(Ok(()))
     }
 
-    /// A day's messages; what is no right frame only the first time.
-    fn messages(&self, plan: &Plan, day: usize, all: bool) -> Result<Vec<Publish>, FrameError> {
+    /// A day's messages, wrong ones too: a broker that dies takes them with it like any other.
+    fn messages(&self, plan: &Plan, day: usize) -> Result<Vec<Publish>, FrameError> {
         let mut messages = Vec::new();
         for sending in plan.day(day) {
-            let right = matches!(sending.what, What::Frame { .. });
             let coap = sending
                 .what
                 .meter()
                 .and_then(|index| usize::try_from(index).ok())
                 .and_then(|index| self.utility.meters.get(index))
                 .is_some_and(|meter| meter.way.is_coap());
-            if coap || !(all || right) {
+            if coap {
                 continue;
             }
             if let Message::Mqtt { topic, body } = message(&self.utility, sending.what)? {
