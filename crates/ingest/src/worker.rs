@@ -19,7 +19,7 @@ use crate::{
     window::Reach,
 };
 use metrics::{counter, gauge, histogram};
-use model::{RegistrySnapshot, clock::Clock};
+use model::{RegistrySnapshot, VeeRule, clock::Clock};
 use spool::{SpoolReader, Trimmer};
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 use store_clickhouse::{LoadBatch, QueryError, Store, StoredRead};
@@ -65,14 +65,22 @@ pub(crate) struct Tools {
     pub(crate) give_up: CancellationToken,
 }
 
-/// The desk.
+/// The streams a worker takes in, and the desk they go over.
 pub(crate) struct Worker {
-    tools: Tools,
-    own: OwnSpool,
+    desk: Desk,
+    own: SpoolReader,
     own_stream: Followed,
     gateways: HashMap<String, Vec<Followed>>,
-    registers: Registers,
     acks: Vec<Ack>,
+}
+
+/// Where runs of records become stored rows, one at a time, whatever stream they are of.
+struct Desk {
+    tools: Tools,
+    registers: Registers,
+    /// Gives the disk of our own spool back.
+    trimmer: Trimmer,
+    /// Batches stored so far.
     batches: u64,
 }
 
@@ -94,14 +102,14 @@ impl Worker {
             memory: Memory::default(),
             settled: 0,
         };
+        let OwnSpool { reader, trimmer } = own;
+        let registers = Registers::default();
         let mut worker = Self {
-            tools,
-            own,
+            desk: Desk { tools, registers, trimmer, batches: 0 },
+            own: reader,
             own_stream,
             gateways: HashMap::new(),
-            registers: Registers::default(),
             acks: Vec::new(),
-            batches: 0,
         };
         worker.resume_own(snapshot).await?;
         Ok(worker)
@@ -109,19 +117,19 @@ impl Worker {
 
     async fn resume_own(&mut self, snapshot: &RegistrySnapshot) -> Result<(), IngestError> {
         let name = Arc::clone(&self.own_stream.name);
-        let stored = self.position(&name).await?;
-        let (first, spooled) = (self.own.reader.first_sequence(), self.own.reader.durable_next());
+        let stored = self.desk.position(&name).await?;
+        let (first, spooled) = (self.own.first_sequence(), self.own.durable_next());
         if stored > spooled {
             return Err(IngestError::SpoolBehind { stream: name.to_string(), stored, spooled });
         }
         missing(&name, first.saturating_sub(stored));
         let next = stored.max(first);
         self.own_stream.stream = Stream::resume(next);
-        let reach = self.reach();
+        let reach = self.desk.reach();
         let mut at = next.saturating_sub(u64::from(reach.uplinks)).max(first);
         while at < next {
             let records =
-                self.own.reader.read(at, self.tools.settings.batch_uplinks_max, TAIL_BYTES)?;
+                self.own.read(at, self.desk.tools.settings.batch_uplinks_max, TAIL_BYTES)?;
             let Some((last, _)) = records.last() else { break };
             at = last.saturating_add(1);
             for (sequence, bytes) in records.iter().filter(|(sequence, _)| *sequence < next) {
@@ -133,13 +141,6 @@ impl Worker {
         Ok(())
     }
 
-    fn reach(&self) -> Reach {
-        Reach {
-            uplinks: self.tools.settings.dedupe_window_uplinks,
-            seconds: self.tools.settings.dedupe_window_s,
-        }
-    }
-
     /// The end of what has been taken from our own spool.
     pub(crate) fn own_expected(&self) -> u64 {
         self.own_stream.stream.expected()
@@ -147,14 +148,14 @@ impl Worker {
 
     /// Batches stored so far.
     pub(crate) fn batches(&self) -> u64 {
-        self.batches
+        self.desk.batches
     }
 
     /// Whether enough waits for a load.
     pub(crate) fn is_full(&self) -> bool {
         let (records, bytes) = self.waiting();
-        records >= self.tools.settings.batch_uplinks_max
-            || bytes >= self.tools.settings.batch_bytes_max
+        records >= self.desk.tools.settings.batch_uplinks_max
+            || bytes >= self.desk.tools.settings.batch_bytes_max
     }
 
     /// Records and bytes that wait to be stored.
@@ -187,15 +188,15 @@ impl Worker {
         let offered = followed.stream.offer(header.first_sequence, records.iter());
         let stored = followed.stream.stored();
         match offered {
-            Offered::Taken { records } => self.tools.books.receive(records),
+            Offered::Taken { records } => self.desk.tools.books.receive(records),
             Offered::Repeated => {
                 counter!("tidemark_ingest_batches_repeated_total").increment(1);
-                self.tools.watermarks.set(&gateway, header.epoch, stored);
+                self.desk.tools.watermarks.set(&gateway, header.epoch, stored);
             }
             Offered::Gap { expected } => {
                 counter!("tidemark_ingest_batches_out_of_step_total").increment(1);
                 debug!(gateway, expected, got = header.first_sequence, "gateway has to go back");
-                self.tools.watermarks.set(&gateway, header.epoch, stored);
+                self.desk.tools.watermarks.set(&gateway, header.epoch, stored);
             }
         }
         Ok(())
@@ -214,16 +215,16 @@ impl Worker {
                 return Ok(None);
             }
             let name = stream_name(gateway, epoch);
-            let next = self.position(&name).await?;
+            let next = self.desk.position(&name).await?;
             info!(gateway, epoch, next_sequence = next, "gateway stream followed");
-            self.tools.watermarks.set(gateway, epoch, next);
+            self.desk.tools.watermarks.set(gateway, epoch, next);
             let epochs = self.gateways.entry(gateway.to_owned()).or_default();
             // The oldest epoch without anything waiting makes room.
             if epochs.len() >= EPOCHS_MAX
                 && let Some(idle) = epochs.iter().position(|f| f.stream.waiting().0 == 0)
             {
                 let gone = epochs.remove(idle);
-                self.tools.watermarks.forget(gateway, gone.epoch);
+                self.desk.tools.watermarks.forget(gateway, gone.epoch);
             }
             epochs.push(Followed {
                 gateway: Some(gateway.to_owned()),
@@ -240,15 +241,15 @@ impl Worker {
 
     /// Takes what is new of our own spool, as much as fits.
     pub(crate) fn take_own(&mut self) -> Result<(), IngestError> {
-        while !self.is_full() && self.own.reader.durable_next() > self.own_expected() {
+        while !self.is_full() && self.own.durable_next() > self.own_expected() {
             let from = self.own_expected();
             let (waiting, _) = self.waiting();
-            let room = self.tools.settings.batch_uplinks_max.saturating_sub(waiting).max(1);
-            let records = self.own.reader.read(from, room, TAIL_BYTES)?;
+            let room = self.desk.tools.settings.batch_uplinks_max.saturating_sub(waiting).max(1);
+            let records = self.own.read(from, room, TAIL_BYTES)?;
             if records.is_empty() {
                 break;
             }
-            self.tools.books.receive(records.len());
+            self.desk.tools.books.receive(records.len());
             self.own_stream.stream.offer(from, records.into_iter().map(|(_, bytes)| bytes));
         }
         Ok(())
@@ -260,33 +261,23 @@ impl Worker {
         snapshot: &RegistrySnapshot,
     ) -> Result<(), IngestError> {
         let started = Instant::now();
-        while self.own_stream.stream.waiting().0 > 0 {
-            let mut followed = std::mem::replace(&mut self.own_stream, Followed::nothing());
-            let result = self.settle_one(&mut followed, snapshot).await;
-            self.own_stream = followed;
-            result?;
-        }
-        let names: Vec<String> = self.gateways.keys().cloned().collect();
-        for name in names {
-            let Some(mut epochs) = self.gateways.remove(&name) else { continue };
-            let mut result = Ok(());
-            for followed in &mut epochs {
-                while result.is_ok() && followed.stream.waiting().0 > 0 {
-                    result = self.settle_one(followed, snapshot).await;
-                }
+        let gateways = self.gateways.values_mut().flatten();
+        for followed in [&mut self.own_stream].into_iter().chain(gateways) {
+            while followed.stream.waiting().0 > 0 {
+                self.desk.settle(followed, snapshot).await?;
             }
-            self.gateways.insert(name, epochs);
-            result?;
         }
         for ack in self.acks.drain(..) {
-            self.tools.handle.ack(&ack);
+            self.desk.tools.handle.ack(&ack);
         }
         histogram!("tidemark_ingest_round_seconds").record(started.elapsed());
         Ok(())
     }
+}
 
+impl Desk {
     /// One run of one stream: opened, judged, stored, announced.
-    async fn settle_one(
+    async fn settle(
         &mut self,
         followed: &mut Followed,
         snapshot: &RegistrySnapshot,
@@ -330,10 +321,17 @@ impl Worker {
         Ok(())
     }
 
+    fn reach(&self) -> Reach {
+        Reach {
+            uplinks: self.tools.settings.dedupe_window_uplinks,
+            seconds: self.tools.settings.dedupe_window_s,
+        }
+    }
+
     /// Gives our own spool's disk back, except for what copies are recognised by.
     fn trim(&self, stored: u64) {
         let keep = u64::from(self.tools.settings.dedupe_window_uplinks);
-        self.own.trimmer.trim(stored.saturating_sub(keep));
+        self.trimmer.trim(stored.saturating_sub(keep));
     }
 
     /// What the store has under the keys in question.
@@ -415,20 +413,6 @@ impl Worker {
     }
 }
 
-impl Followed {
-    /// Stands in while a stream is being worked on.
-    fn nothing() -> Self {
-        Self {
-            gateway: None,
-            name: Arc::from(""),
-            epoch: 0,
-            stream: Stream::resume(0),
-            memory: Memory::default(),
-            settled: 0,
-        }
-    }
-}
-
 /// A stream's name in the store. Epochs are random numbers, not an order, so each has a stream of
 /// its own: the store's position of a stream is then the position in that epoch.
 fn stream_name(source: &str, epoch: u64) -> Arc<str> {
@@ -461,9 +445,11 @@ fn count(batch: &LoadBatch) {
         let reason = letter.reason.to_string();
         counter!("tidemark_ingest_dead_letters_total", "reason" => reason).increment(1);
     }
-    for read in &batch.reads {
-        for rule in read.verdict.rules().iter() {
-            counter!("tidemark_ingest_rules_total", "rule" => rule.name()).increment(1);
+    for rule in VeeRule::ALL {
+        let spoke = batch.reads.iter().filter(|read| read.verdict.rules().contains(*rule)).count();
+        if spoke > 0 {
+            let spoke = u64::try_from(spoke).unwrap_or(u64::MAX);
+            counter!("tidemark_ingest_rules_total", "rule" => rule.name()).increment(spoke);
         }
     }
     let reads = u64::try_from(batch.reads.len()).unwrap_or(u64::MAX);
