@@ -1,7 +1,7 @@
-//! Serves a private ClickHouse: `cargo run -p embedded --example engine -- DIR PORT`.
+//! Serves a private ClickHouse: `cargo run -p embedded --example engine -- DIR PORT [SETTINGS]`.
 //!
-//! In: a directory and a port (0: any). Out: the address on standard output; serves until SIGINT
-//! or SIGTERM.
+//! In: a directory, a port (0: any), other settings as TOML. Out: the address on standard output;
+//! serves until SIGINT or SIGTERM. Tests run it as the process they kill.
 //! Never here: anything `tidemark embedded clickhouse` does not do better; this one is for working
 //! on the crates below it.
 
@@ -14,15 +14,16 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let mut arguments = std::env::args().skip(1);
     let (Some(dir), Some(port)) = (arguments.next(), arguments.next()) else {
         return Err("want: DIR PORT".into());
     };
+    let others: ClickhouseEngineSettings = toml::from_str(&arguments.next().unwrap_or_default())?;
     let settings = ClickhouseEngineSettings {
         data_dir: dir.into(),
         listen: SocketAddr::from(([127, 0, 0, 1], port.parse()?)),
-        ..Default::default()
+        ..others
     };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();

@@ -5,11 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails, fails the test")]
 
+mod example;
+
 use embedded::{
     Running, StartError,
     broker::{self, BrokerSettings},
     postgres::{self, PostgresSettings},
 };
+use example::example;
 use std::{
     io::{BufRead, BufReader},
     path::Path,
@@ -118,12 +121,7 @@ async fn the_broker_passes_messages_and_keeps_its_port() {
 async fn children_end_with_a_killed_parent_and_start_again() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..2 {
-        let mut parent = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "holds_servers_until_killed", "--ignored", "--nocapture"])
-            .env("EMBEDDED_TEST_DIR", dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut parent = example("servers").arg(dir.path()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(parent.stdout.take().unwrap()).lines();
         let ready = lines.map(Result::unwrap).find(|line| line.starts_with("ready ")).unwrap();
         let words: Vec<&str> = ready.split(' ').collect();
@@ -148,14 +146,4 @@ async fn children_end_with_a_killed_parent_and_start_again() {
     let recovered = postgres::start(&postgres_in(dir.path())).await.unwrap();
     assert_eq!(psql(recovered.url(), "SELECT count(*) FROM t"), "2");
     recovered.stop().await;
-}
-
-#[tokio::test]
-#[ignore = "the parent to be killed in the test above"]
-async fn holds_servers_until_killed() {
-    let dir = std::env::var("EMBEDDED_TEST_DIR").unwrap();
-    let postgres = postgres::start(&postgres_in(Path::new(&dir))).await.unwrap();
-    let broker = broker::start(&broker_in(Path::new(&dir))).await.unwrap();
-    println!("\nready {} {} {}", postgres.pid(), broker.pid(), postgres.url());
-    postgres.ended().await;
 }

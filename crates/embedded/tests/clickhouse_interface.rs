@@ -10,50 +10,58 @@
     reason = "a step that fails, fails the test"
 )]
 
+mod example;
+
 use clickhouse::{Client, Compression, Row, error::Error};
-use embedded::clickhouse::{ClickhouseEngineSettings, serve};
+use example::example;
 use serde::{Deserialize, Serialize};
 use std::{
-    net::SocketAddr,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
     sync::{OnceLock, mpsc},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_util::sync::CancellationToken;
 
-/// The one engine of this process, on a thread of its own that ends with the process.
-fn address() -> SocketAddr {
-    static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
-    *ADDRESS.get_or_init(|| {
+/// The engine all tests of this process ask; a process of its own, because the engine's threads do
+/// not live well with our exit handlers. Started from a thread that never ends: the kernel ties the
+/// child to it, and so to us.
+fn address() -> &'static str {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    ADDRESS.get_or_init(|| {
         let (ready, address) = mpsc::channel();
         std::thread::spawn(move || {
-            let dir = tempfile::tempdir().unwrap();
-            let settings = ClickhouseEngineSettings {
-                data_dir: dir.path().to_owned(),
-                password: Some("p'w".to_owned()),
-                compress_on_loopback: true,
-                query_bytes_max: 4 << 20,
-                insert_bytes_max: 64 << 20,
-                buffered_answer_bytes_max: 32 << 20,
-                ..Default::default()
-            };
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let served = serve(settings, CancellationToken::new(), |at| ready.send(at).unwrap());
-            if let Err(error) = runtime.block_on(served) {
-                panic!("{error}: {:?}", std::error::Error::source(&error));
-            }
+            // Below `target`, because nobody is left to remove it.
+            let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let engine = example("engine");
+            let mut child = Command::new("setpriv")
+                .args(["--pdeathsig", "KILL", "--"])
+                .arg(engine.get_program())
+                .arg(dir.path())
+                .args(["0", SETTINGS])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            ready.send(lines.next().unwrap().unwrap()).unwrap();
+            child.wait().unwrap();
         });
         address.recv().expect("the engine starts, see the panic above")
     })
 }
 
+const SETTINGS: &str = "
+    password = \"p'w\"
+    compress_on_loopback = true
+    query_bytes_max = 4194304
+    insert_bytes_max = 67108864
+    buffered_answer_bytes_max = 33554432
+";
+
 fn server() -> Client {
-    Client::default()
-        .with_url(format!("http://{}", address()))
-        .with_user("default")
-        .with_password("p'w")
+    Client::default().with_url(address()).with_user("default").with_password("p'w")
 }
 
 /// A fresh database, and clients for it with and without compression and validation.
@@ -252,7 +260,7 @@ async fn an_insert_given_up_stores_nothing() {
     }
     drop(insert);
     // A client that dies in the midst of a chunked body.
-    let mut stream = TcpStream::connect(address()).await.unwrap();
+    let mut stream = TcpStream::connect(address().trim_start_matches("http://")).await.unwrap();
     let head = "POST /?database=given_up&query=INSERT%20INTO%20t(meter)%20FORMAT%20CSV&user=default\
         &password=p%27w HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n6\r\n1\n2\n3\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -379,7 +387,7 @@ async fn limits_are_kept() {
 #[tokio::test]
 async fn plain_http_answers_as_clickhouse_does() {
     let ask = async |request: &str| {
-        let mut stream = TcpStream::connect(address()).await.unwrap();
+        let mut stream = TcpStream::connect(address().trim_start_matches("http://")).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -8,8 +8,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails, fails the test")]
 
+mod example;
+
 use clickhouse::{Client, Compression, Row, error::Error};
-use embedded::clickhouse::{ClickhouseEngineSettings, exit_now, serve};
+use example::example;
 use serde::{Deserialize, Serialize};
 use std::{
     io::{BufRead, BufReader},
@@ -17,7 +19,6 @@ use std::{
     process::{Child, Command, Stdio},
     time::Duration,
 };
-use tokio_util::sync::CancellationToken;
 
 const BATCH_ROWS: u32 = 2_000;
 
@@ -28,14 +29,9 @@ struct Record {
     pad: u64,
 }
 
-/// The engine as a process of its own: this test program again.
+/// The engine as a process of its own.
 fn start(dir: &Path) -> (Child, Client) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "serves_until_killed", "--ignored", "--nocapture"])
-        .env("EMBEDDED_TEST_DIR", dir)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = example("engine").arg(dir).arg("0").stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.map(Result::unwrap).find(|line| line.starts_with("http://")).unwrap();
     (child, Client::default().with_url(ready).with_compression(Compression::Lz4))
@@ -100,21 +96,4 @@ async fn a_killed_engine_loses_nothing_it_acknowledged() {
     let pid = child.id().to_string();
     Command::new("kill").args(["-TERM", &pid]).status().unwrap();
     assert!(child.wait().unwrap().success());
-}
-
-#[tokio::test]
-#[ignore = "the process to be killed in the test above"]
-async fn serves_until_killed() {
-    let data_dir = std::env::var("EMBEDDED_TEST_DIR").unwrap().into();
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
-    let mut terminated =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
-    tokio::spawn(async move {
-        terminated.recv().await;
-        stop.cancel();
-    });
-    let settings = ClickhouseEngineSettings { data_dir, ..Default::default() };
-    serve(settings, shutdown, |address| println!("\nhttp://{address}")).await.unwrap();
-    exit_now(0)
 }
