@@ -6,7 +6,15 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "helpers of tests may stop the test"
 )]
 
+mod bad_input;
+mod faults;
+mod frames;
+mod house;
+mod journey;
+mod rig;
+mod story;
 mod tidy;
