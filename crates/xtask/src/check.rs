@@ -45,7 +45,8 @@ pub(crate) fn conformance(vectors: &Path) -> Result<()> {
     step(
         "conformance",
         cargo()
-            .args(["test", "--locked", "--package", "uplink", "--test", "conformance", "--"])
+            .args(["test", "--locked", "--package", "uplink"])
+            .args(["--test", "conformance", "--test", "mbus", "--"])
             .args(["--nocapture", "--test-threads=1"])
             .env("TIDEMARK_VECTORS", vectors),
     )

@@ -23,6 +23,11 @@ const STEPS: u64 = 8;
 /// How long ingest may be without progress before the demo calls it stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(120);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// Without progress for so long, the networks publish once more: a broker that died took with it
+/// what it had acknowledged and not yet passed on.
+const PUBLISH_AGAIN_AFTER: Duration = Duration::from_secs(20);
+/// How long an errand is repeated while a part of the house is starting again.
+const AWAY_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Runs the demo; with `keep` leaves everything up until Ctrl-C.
 pub(crate) fn run(keep: bool, seed: u64) -> Result<()> {
@@ -40,7 +45,7 @@ pub(crate) fn run(keep: bool, seed: u64) -> Result<()> {
     demo.seed()?;
     steps.next("meters report: two months of hourly reads, with everything that goes wrong");
     demo.play(&house)?;
-    demo.wait_until_stored(&mut house.up)?;
+    demo.wait_until_stored(&mut house)?;
     steps.next("billing two cycles");
     demo.bill_every_cycle()?;
     steps.next("explaining a bill and proving the books");
@@ -146,7 +151,7 @@ impl Demo {
     fn seed(&self) -> Result<()> {
         let fleet = self.file("fleet.json");
         child::run(self.simulators(&["fleet"]).arg("--out").arg(&fleet))?;
-        child::run(self.tidemark(&["registry", "import"]).arg(&fleet))
+        patiently(|| child::run(self.tidemark(&["registry", "import"]).arg(&fleet)))
     }
 
     fn play(&self, house: &House) -> Result<()> {
@@ -158,10 +163,11 @@ impl Demo {
     }
 
     /// Waits until everything the meters sent has come to its end in the store.
-    fn wait_until_stored(&self, up: &mut Running) -> Result<()> {
+    fn wait_until_stored(&self, house: &mut House) -> Result<()> {
         let expected = books::expected(&self.file("expect.json"))?;
         let mut last = 0;
         let mut quiet = Duration::ZERO;
+        let mut published_again = false;
         loop {
             let now = self.books()?;
             if now.stored >= expected.stored && now.rejected >= expected.rejected_in_all() {
@@ -169,6 +175,12 @@ impl Demo {
             }
             quiet = if now.received > last { Duration::ZERO } else { quiet + BETWEEN_LOOKS };
             last = now.received;
+            if quiet > PUBLISH_AGAIN_AFTER && !published_again {
+                println!("  uplinks are missing: meters and networks send once more");
+                published_again = true;
+                self.play(house)?;
+                quiet = Duration::ZERO;
+            }
             if quiet > STUCK_AFTER {
                 bail!(
                     "ingest stands still: {} of {} uplinks stored, {} of {} refused; logs in {}",
@@ -179,24 +191,27 @@ impl Demo {
                     self.home.display()
                 );
             }
-            up.check()?;
+            house.up.check()?;
             child::wait(BETWEEN_LOOKS)?;
         }
     }
 
     fn books(&self) -> Result<Books> {
-        let printed = child::printed(&mut self.tidemark(&["books", "--json"]))?;
+        let printed = patiently(|| child::printed(&mut self.tidemark(&["books", "--json"])))?;
         serde_json::from_str(&printed).context("what `tidemark books --json` printed")
     }
 
     fn bill_every_cycle(&self) -> Result<()> {
         for cycle in books::expected(&self.file("expect.json"))?.cycles {
-            let mut run = self.tidemark(&["bill", "run", "--cycle", &cycle.name]);
-            let status = child::status(&mut run)?;
-            // 3: billed, and some accounts wait on the outsort list.
-            if !matches!(status.code(), Some(0 | 3)) {
-                bail!("tidemark bill run --cycle {}: {status}", cycle.name);
-            }
+            patiently(|| {
+                let mut run = self.tidemark(&["bill", "run", "--cycle", &cycle.name]);
+                let status = child::status(&mut run)?;
+                // 3: billed, and some accounts wait on the outsort list.
+                if !matches!(status.code(), Some(0 | 3)) {
+                    bail!("tidemark bill run --cycle {}: {status}", cycle.name);
+                }
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -206,8 +221,10 @@ impl Demo {
         let expected = books::expected(&self.file("expect.json"))?;
         let account = expected.account_to_explain().context("an account worth explaining")?;
         for cycle in &expected.cycles {
-            let mut explain = self.tidemark(&["bill", "explain", "--account", account]);
-            child::run(explain.args(["--cycle", &cycle.name]))?;
+            patiently(|| {
+                let mut explain = self.tidemark(&["bill", "explain", "--account", account]);
+                child::run(explain.args(["--cycle", &cycle.name]))
+            })?;
         }
         Ok(())
     }
@@ -216,8 +233,9 @@ impl Demo {
         let expected = books::expected(&self.file("expect.json"))?;
         let mut bills = Vec::new();
         for cycle in &expected.cycles {
-            let mut show = self.tidemark(&["bill", "show", "--cycle", &cycle.name, "--json"]);
-            bills.extend(books::bills(&child::printed(&mut show)?)?);
+            let show = ["bill", "show", "--cycle", &cycle.name, "--json"];
+            let printed = patiently(|| child::printed(&mut self.tidemark(&show)))?;
+            bills.extend(books::bills(&printed)?);
         }
         for line in books::prove(&self.books()?, &expected, &bills)? {
             println!("  proven: {line}");
@@ -234,7 +252,7 @@ impl Demo {
             return Ok(());
         }
         let before = self.books()?.received;
-        let printed = child::printed(self.tidemark(&["replay-events"]).args(&files))?;
+        let printed = patiently(|| child::printed(self.tidemark(&["replay-events"]).args(&files)))?;
         print!("{printed}");
         let uplinks: u64 = printed
             .split_whitespace()
@@ -253,6 +271,22 @@ impl Demo {
         books::balanced(&self.books()?)?;
         println!("  proven: received = stored + duplicate + rejected holds with them too");
         Ok(())
+    }
+}
+
+/// Repeats an errand that fails, for a while: every errand may be repeated at will, and a role that
+/// was killed is back in seconds.
+fn patiently<T>(mut errand: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match errand() {
+            Err(error) if waited < AWAY_AT_MOST && !child::interrupted() => {
+                println!("  {error:#}; once more");
+                child::wait(BETWEEN_LOOKS)?;
+                waited += BETWEEN_LOOKS;
+            }
+            ended => return ended,
+        }
     }
 }
 
