@@ -7,6 +7,7 @@ use crate::{
     record::Record,
     window::{Likeness, Reach, Window},
 };
+use bytes::Bytes;
 use chrono::{DateTime, Timelike, Utc};
 use model::{DeviceKey, MeterEntry, MeterEvent, MeterId, RegisterRead, RegistrySnapshot};
 use std::{collections::HashMap, sync::Arc};
@@ -57,7 +58,7 @@ pub struct Readable<'s> {
     /// The uplink.
     pub envelope: Envelope,
     /// Its bytes.
-    pub raw: Vec<u8>,
+    pub raw: Bytes,
 }
 
 /// Why there are no reads, with all that is needed to try again.
@@ -159,7 +160,7 @@ pub(crate) fn open_record<'s>(
                     reason: Arc::from(BAD_ENVELOPE),
                     message: sentence(&error),
                     offset: None,
-                    raw: bytes,
+                    raw: bytes.into(),
                     source: String::new(),
                     device: None,
                     codec: "",
@@ -179,22 +180,23 @@ pub(crate) fn open_record<'s>(
 
 fn open_envelope<'s>(
     envelope: Envelope,
-    raw: Vec<u8>,
+    raw: Bytes,
     snapshot: &'s RegistrySnapshot,
     memory: &mut Memory,
 ) -> Finding<'s> {
-    let refused = |error: &UplinkError, codec: &'static str, version, envelope: Envelope, raw| {
-        Finding::Unreadable(Box::new(Refusal {
-            reason: Arc::from(error.code()),
-            message: sentence(error),
-            offset: error.offset().and_then(|offset| u32::try_from(offset).ok()),
-            raw,
-            source: envelope.source,
-            device: envelope.device,
-            codec,
-            codec_version: version,
-        }))
-    };
+    let refused =
+        |error: &UplinkError, codec: &'static str, version, envelope: Envelope, raw: Bytes| {
+            Finding::Unreadable(Box::new(Refusal {
+                reason: Arc::from(error.code()),
+                message: sentence(error),
+                offset: error.offset().and_then(|offset| u32::try_from(offset).ok()),
+                raw: raw.into(),
+                source: envelope.source,
+                device: envelope.device,
+                codec,
+                codec_version: version,
+            }))
+        };
     let entry = match uplink::identify(&envelope, snapshot) {
         Ok(entry) => entry,
         Err(error) => return refused(&error, "", 0, envelope, raw),

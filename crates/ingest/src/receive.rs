@@ -115,9 +115,10 @@ fn records_of(publish: &Publish, received_at: DateTime<Utc>) -> Vec<Vec<u8>> {
             counter!("tidemark_ingest_events_ignored_total").increment(1);
             Vec::new()
         }
-        Ok(envelopes) => {
-            envelopes.iter().map(|envelope| Record::Uplink(envelope.encode()).encode()).collect()
-        }
+        Ok(envelopes) => envelopes
+            .iter()
+            .map(|envelope| Record::Uplink(envelope.encode().into()).encode())
+            .collect(),
         Err(error) => {
             let at_ms = received_at.timestamp_millis();
             let message = sentence(&error);

@@ -4,6 +4,7 @@
 //! and the record again.
 //! Never here: the spool itself.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// The most of a foreign message's body that is kept.
@@ -48,7 +49,7 @@ impl ForeignMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// An encoded envelope.
-    Uplink(Vec<u8>),
+    Uplink(Bytes),
     /// A message that is none.
     Foreign(ForeignMessage),
 }
@@ -75,14 +76,14 @@ impl Record {
     /// The record in these bytes. What is neither is passed on as an uplink, whose envelope will
     /// not open: nothing that was spooled disappears.
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Self {
+    pub fn decode(bytes: Bytes) -> Self {
         match bytes.split_first() {
             Some((&FOREIGN, rest)) => match postcard::from_bytes(rest) {
                 Ok(message) => Self::Foreign(message),
-                Err(_) => Self::Uplink(bytes.to_vec()),
+                Err(_) => Self::Uplink(bytes),
             },
-            Some((&UPLINK, rest)) => Self::Uplink(rest.to_vec()),
-            Some(_) | None => Self::Uplink(bytes.to_vec()),
+            Some((&UPLINK, rest)) => Self::Uplink(bytes.slice_ref(rest)),
+            Some(_) | None => Self::Uplink(bytes),
         }
     }
 }
@@ -95,16 +96,17 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_reads_back(envelope in proptest::collection::vec(any::<u8>(), 0..99), topic in ".{0,40}", at: i64) {
-            let uplink = Record::Uplink(envelope.clone());
-            prop_assert_eq!(Record::decode(&uplink.encode()), uplink);
+            let uplink = Record::Uplink(envelope.clone().into());
+            prop_assert_eq!(Record::decode(uplink.encode().into()), uplink);
             let message = ForeignMessage::new(&topic, &envelope, at, "not_json", "no".to_owned());
             let foreign = Record::Foreign(message);
-            prop_assert_eq!(Record::decode(&foreign.encode()), foreign);
+            prop_assert_eq!(Record::decode(foreign.encode().into()), foreign);
         }
 
         #[test]
         fn no_bytes_are_lost(bytes in proptest::collection::vec(2u8.., 0..99)) {
-            prop_assert_eq!(Record::decode(&bytes), Record::Uplink(bytes));
+            let bytes = Bytes::from(bytes);
+            prop_assert_eq!(Record::decode(bytes.clone()), Record::Uplink(bytes));
         }
     }
 

@@ -104,11 +104,11 @@ fn open_letter<'s>(
 ) -> Vec<Opened<'s>> {
     let never_opened = &*letter.reason == BAD_ENVELOPE;
     let records = if never_opened || Envelope::decode(&letter.raw).is_ok() {
-        vec![Record::Uplink(letter.raw.clone())]
+        vec![Record::Uplink(letter.raw.clone().into())]
     } else {
         let at = letter.received_at;
         match uplink::transport::open_event(&letter.source, &letter.raw, at) {
-            Ok(envelopes) => envelopes.iter().map(|e| Record::Uplink(e.encode())).collect(),
+            Ok(envelopes) => envelopes.iter().map(|e| Record::Uplink(e.encode().into())).collect(),
             Err(error) => vec![Record::Foreign(ForeignMessage::new(
                 &letter.source,
                 &letter.raw,

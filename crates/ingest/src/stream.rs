@@ -5,6 +5,7 @@
 //! and how many records nobody has any more.
 //! Never here: sockets, what a record says, the store.
 
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// What became of a run of records.
@@ -28,7 +29,7 @@ pub enum Offered {
 #[derive(Debug)]
 pub struct Stream {
     stored: u64,
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
 }
 
@@ -70,10 +71,10 @@ impl Stream {
     }
 
     /// Takes what is new of a run of records that begins with `first_sequence`.
-    pub fn offer<R: AsRef<[u8]>>(
+    pub fn offer(
         &mut self,
         first_sequence: u64,
-        records: impl ExactSizeIterator<Item = R>,
+        records: impl ExactSizeIterator<Item = Bytes>,
     ) -> Offered {
         let expected = self.expected();
         let Some(known) = expected.checked_sub(first_sequence) else {
@@ -85,8 +86,8 @@ impl Stream {
         }
         let before = self.waiting.len();
         for record in records.skip(known) {
-            self.waiting_bytes = self.waiting_bytes.saturating_add(record.as_ref().len());
-            self.waiting.push_back(record.as_ref().to_vec());
+            self.waiting_bytes = self.waiting_bytes.saturating_add(record.len());
+            self.waiting.push_back(record);
         }
         Offered::Taken { records: self.waiting.len().saturating_sub(before) }
     }
@@ -94,7 +95,7 @@ impl Stream {
     /// The records to store next: at most `records_max` of them, and no more than `bytes_max`
     /// bytes unless the first alone has more. They count as waiting until [`Stream::confirm`].
     #[must_use]
-    pub fn next_run(&self, records_max: usize, bytes_max: usize) -> (u64, Vec<Vec<u8>>) {
+    pub fn next_run(&self, records_max: usize, bytes_max: usize) -> (u64, Vec<Bytes>) {
         let mut bytes = 0_usize;
         let run = self.waiting.iter().take(records_max).enumerate().take_while(|(n, record)| {
             bytes = bytes.saturating_add(record.len());
@@ -120,15 +121,17 @@ mod tests {
     #[test]
     fn a_gap_is_refused_and_a_repetition_ignored() {
         let mut stream = Stream::resume(10);
-        let mut offer = |first: u64, records: &[&[u8]]| stream.offer(first, records.iter());
+        let mut offer = |first: u64, records: &[&'static [u8]]| {
+            stream.offer(first, records.iter().copied().map(Bytes::from_static))
+        };
         assert_eq!(offer(11, &[b"b"]), Offered::Gap { expected: 10 });
         assert_eq!(offer(8, &[b"x", b"y"]), Offered::Repeated);
         assert_eq!(offer(9, &[b"z", b"a", b"bb"]), Offered::Taken { records: 2 });
         assert_eq!(offer(10, &[b"a", b"bb"]), Offered::Repeated);
         assert_eq!(offer(10, &[]), Offered::Repeated);
         assert_eq!(stream.waiting(), (2, 3));
-        assert_eq!(stream.next_run(9, 1), (10, vec![b"a".to_vec()]));
-        assert_eq!(stream.next_run(9, 3), (10, vec![b"a".to_vec(), b"bb".to_vec()]));
+        assert_eq!(stream.next_run(9, 1).1, vec![b"a".as_slice()]);
+        assert_eq!(stream.next_run(9, 3).1, vec![b"a".as_slice(), b"bb"]);
         stream.confirm(1);
         assert_eq!((stream.stored(), stream.expected(), stream.waiting()), (11, 12, (1, 2)));
     }
@@ -138,15 +141,18 @@ mod tests {
         let mut stream = Stream::resume(10);
         assert_eq!(stream.skip_to(4), 0);
         assert_eq!(stream.skip_to(10), 0);
-        assert_eq!(stream.offer(10, [b"a"].iter()), Offered::Taken { records: 1 });
+        assert_eq!(stream.offer(10, [Bytes::from("a")].into_iter()), Offered::Taken { records: 1 });
         // not before what waits is stored
         assert_eq!((stream.skip_to(15), stream.expected()), (0, 11));
         stream.confirm(1);
         assert_eq!((stream.skip_to(15), stream.expected()), (4, 15));
-        assert_eq!(stream.offer(17, [b"c"].iter()), Offered::Gap { expected: 15 });
+        assert_eq!(stream.offer(17, [Bytes::from("c")].into_iter()), Offered::Gap { expected: 15 });
         assert_eq!(stream.skip_to(15), 0);
-        assert_eq!(stream.offer(15, [b"a", b"b"].iter()), Offered::Taken { records: 2 });
-        assert_eq!(stream.next_run(9, 99), (15, vec![b"a".to_vec(), b"b".to_vec()]));
+        assert_eq!(
+            stream.offer(15, ["a", "b"].map(Bytes::from).into_iter()),
+            Offered::Taken { records: 2 }
+        );
+        assert_eq!(stream.next_run(9, 99).1, vec![b"a".as_slice(), b"b"]);
     }
 
     proptest! {
@@ -155,13 +161,13 @@ mod tests {
             offers in proptest::collection::vec((0u8..100, 0u8..20), 0..200),
             take in 1usize..9,
         ) {
-            let record = |n: u64| n.to_be_bytes().to_vec();
+            let record = |n: u64| Bytes::copy_from_slice(&n.to_be_bytes());
             let mut stream = Stream::resume(0);
             let mut seen = vec![];
             for (first, count) in offers {
                 let first = u64::from(first);
                 let run: Vec<_> = (first..first + u64::from(count)).map(record).collect();
-                stream.offer(first, run.iter());
+                stream.offer(first, run.into_iter());
                 let (from, out) = stream.next_run(take, usize::MAX);
                 prop_assert_eq!(from, u64::try_from(seen.len()).unwrap());
                 stream.confirm(out.len());

@@ -18,6 +18,7 @@ use crate::{
     watermarks::Watermarks,
     window::Reach,
 };
+use bytes::Bytes;
 use metrics::{counter, gauge, histogram};
 use model::{RegistrySnapshot, VeeRule, clock::Clock};
 use spool::{SpoolReader, Trimmer};
@@ -132,9 +133,9 @@ impl Worker {
                 self.own.read(at, self.desk.tools.settings.batch_uplinks_max, TAIL_BYTES)?;
             let Some((last, _)) = records.last() else { break };
             at = last.saturating_add(1);
-            for (sequence, bytes) in records.iter().filter(|(sequence, _)| *sequence < next) {
-                let record = Record::decode(bytes);
-                self.own_stream.memory.recall(*sequence, record, snapshot, reach);
+            for (sequence, bytes) in records.into_iter().filter(|(sequence, _)| *sequence < next) {
+                let record = Record::decode(bytes.into());
+                self.own_stream.memory.recall(sequence, record, snapshot, reach);
             }
         }
         info!(stream = %name, next_sequence = next, spooled, "own spool resumed");
@@ -185,7 +186,9 @@ impl Worker {
         }
         let Some(followed) = self.follow(&gateway, header.epoch).await? else { return Ok(()) };
         missing(&followed.name, followed.stream.skip_to(header.oldest_kept));
-        let offered = followed.stream.offer(header.first_sequence, records.iter());
+        // What waits are parts of the publish itself.
+        let records = records.iter().map(|record| payload.slice_ref(record));
+        let offered = followed.stream.offer(header.first_sequence, records);
         let stored = followed.stream.stored();
         match offered {
             Offered::Taken { records } => self.desk.tools.books.receive(records),
@@ -250,7 +253,7 @@ impl Worker {
                 break;
             }
             self.desk.tools.books.receive(records.len());
-            self.own_stream.stream.offer(from, records.into_iter().map(|(_, bytes)| bytes));
+            self.own_stream.stream.offer(from, records.into_iter().map(|(_, bytes)| bytes.into()));
         }
         Ok(())
     }
@@ -287,8 +290,7 @@ impl Desk {
             .next_run(self.tools.settings.batch_uplinks_max, self.tools.settings.batch_bytes_max);
         let uplinks = run.len();
         let own = followed.gateway.is_none();
-        let record =
-            |bytes: Vec<u8>| if own { Record::decode(&bytes) } else { Record::Uplink(bytes) };
+        let record = |bytes: Bytes| if own { Record::decode(bytes) } else { Record::Uplink(bytes) };
         let lot = Lot { first_sequence, records: run.into_iter().map(record).collect() };
 
         let (now, reach) = (self.tools.clock.now(), self.reach());

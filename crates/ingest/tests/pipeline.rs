@@ -103,7 +103,7 @@ fn envelope(serial: u64, payload: Vec<u8>, network: Network, counter: u32, n: us
         radio: Radio::default(),
         source: "test".to_owned(),
     };
-    Record::Uplink(envelope.encode())
+    Record::Uplink(envelope.encode().into())
 }
 
 fn frame(serial: u64, hour: u8, counts: &[i64], counter: u32) -> Vec<u8> {
@@ -128,7 +128,7 @@ fn records(mix: &[Sent]) -> Vec<Record> {
                 envelope(*serial, payload, *network, *counter, n)
             }
             Sent::Again { earlier } => match records.len() {
-                0 => Record::Uplink(vec![]),
+                0 => Record::Uplink(vec![].into()),
                 len => records[earlier.index(len)].clone(),
             },
             Sent::Corrupt => {
@@ -136,7 +136,7 @@ fn records(mix: &[Sent]) -> Vec<Record> {
                 *payload.last_mut().unwrap() ^= 1;
                 envelope(1, payload, Network::NbIot, 1, n)
             }
-            Sent::Garbage(bytes) => Record::Uplink(bytes.clone()),
+            Sent::Garbage(bytes) => Record::Uplink(bytes.clone().into()),
             Sent::Foreign => {
                 let code = "malformed_json";
                 Record::Foreign(ForeignMessage::new("t", b"{", 0, code, "no".to_owned()))
@@ -351,7 +351,7 @@ fn uplinks_end_as_the_trade_expects() {
             "rejected; 0 unknown_device",
         ),
         ("a damaged frame", records(&[Sent::Corrupt]), "rejected; 0 checksum_mismatch"),
-        ("no envelope", vec![Record::Uplink(vec![])], "rejected; 0 bad_envelope"),
+        ("no envelope", vec![Record::Uplink(vec![].into())], "rejected; 0 bad_envelope"),
         ("no event", records(&[Sent::Foreign]), "rejected; 0 malformed_json"),
         (
             "one frame heard twice through a network server",
