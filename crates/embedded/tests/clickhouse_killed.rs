@@ -97,3 +97,23 @@ async fn a_killed_engine_loses_nothing_it_acknowledged() {
     Command::new("kill").args(["-TERM", &pid]).status().unwrap();
     assert!(child.wait().unwrap().success());
 }
+
+#[tokio::test]
+async fn a_relative_data_directory_is_one_directory() {
+    let above = tempfile::tempdir().unwrap();
+    let mut child = example("engine")
+        .args(["data", "0"])
+        .current_dir(above.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ready = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let client = Client::default().with_url(ready).with_compression(Compression::Lz4);
+    let create = "CREATE TABLE k (batch UInt64, n UInt32, pad UInt64) ENGINE = MergeTree \
+        ORDER BY n";
+    client.query(create).execute().await.unwrap();
+    insert(&client, 1).await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(above.path().join("data/store").is_dir());
+}

@@ -202,7 +202,8 @@ pub async fn serve(
         None => library_path()?,
     };
     let no_data_dir = |source| ServeError::DataDir { data_dir: settings.data_dir.clone(), source };
-    let store = settings.data_dir.join("store");
+    // The engine joins a relative path to itself; see the case in `tests/clickhouse_killed.rs`.
+    let store = std::path::absolute(&settings.data_dir).map_err(no_data_dir)?.join("store");
     std::fs::create_dir_all(&store).map_err(no_data_dir)?;
 
     let listen = settings.listen;
