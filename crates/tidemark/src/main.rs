@@ -25,10 +25,25 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tidemark: {error:#}");
+            eprintln!("tidemark: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes in one line; a cause that was said already is not said again.
+fn told(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.ends_with(&cause) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&cause);
+    }
+    line
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -109,4 +124,17 @@ fn cancel_on_signal() -> Result<CancellationToken> {
         }
     });
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let twice = anyhow::anyhow!("connection reset").context("postgres: connection reset");
+        assert_eq!(told(&twice), "postgres: connection reset");
+        let chain = anyhow::anyhow!("no such file").context("read a.toml").context("settings");
+        assert_eq!(told(&chain), "settings: read a.toml: no such file");
+    }
 }
