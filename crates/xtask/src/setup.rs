@@ -126,7 +126,7 @@ fn engine() -> Result<()> {
 fn fetch_engine(staging: &Path) -> Result<()> {
     let wanted = format!("{ENGINE_PACKAGE}@{ENGINE_VERSION}");
     let packed = child::printed(
-        Command::new("npm").args(["pack", "--silent", &wanted]).current_dir(staging),
+        Command::new("npm").args(["pack", "--loglevel=error", &wanted]).current_dir(staging),
     )?;
     let tarball = staging.join(packed.trim().lines().last().context("npm names no file")?);
     expect_sum("sha512sum", &tarball, ENGINE_TARBALL_SHA512)?;
