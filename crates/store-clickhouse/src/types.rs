@@ -191,10 +191,16 @@ impl Counts {
     /// Whether received = stored + duplicate + rejected.
     #[must_use]
     pub fn balance(&self) -> bool {
-        self.stored
-            .checked_add(self.duplicate)
-            .and_then(|sum| sum.checked_add(self.rejected))
-            .is_some_and(|sum| sum == self.received)
+        self.residue() == 0
+    }
+
+    /// received − stored − duplicate − rejected; anything but 0 is an alarm.
+    #[must_use]
+    pub fn residue(&self) -> i128 {
+        i128::from(self.received)
+            - i128::from(self.stored)
+            - i128::from(self.duplicate)
+            - i128::from(self.rejected)
     }
 }
 

@@ -80,3 +80,17 @@ pub struct Decoded {
     /// What else the payload says.
     pub details: Details,
 }
+
+impl Decoded {
+    /// What `profile` makes of a payload before anything was read from it.
+    pub(crate) const fn nothing(profile: &crate::Profile) -> Self {
+        Self {
+            profile: profile.name,
+            codec_version: profile.codec_version,
+            device: None,
+            reads: Vec::new(),
+            events: Vec::new(),
+            details: Details::None,
+        }
+    }
+}

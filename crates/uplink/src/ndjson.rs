@@ -255,11 +255,11 @@ fn inside(
     let asked = wanted.filter(|profile| profile.codec != Codec::Lorawan);
     let mut decoded = match asked {
         Some(profile) if !plain.is_empty() => payload(&plain, profile, keys)?,
-        Some(profile) => empty(profile),
+        Some(profile) => Decoded::nothing(profile),
         // Nobody asked: garbage under a wrong key must not become an error of a codec.
         None => profile::sniff(&plain)
             .and_then(|profile| payload(&plain, profile, keys).ok())
-            .unwrap_or_else(|| empty(&profile::LORAWAN)),
+            .unwrap_or_else(|| Decoded::nothing(&profile::LORAWAN)),
     };
     decoded.device = decoded.device.or(device);
     decoded.details = Details::Lorawan(Box::new(facts));
@@ -268,7 +268,7 @@ fn inside(
 
 /// A join frame: everything it says is a detail.
 fn join(bytes: &[u8], kind: MessageType, keys: &Keys) -> Result<Decoded, UplinkError> {
-    let mut decoded = empty(&profile::LORAWAN);
+    let mut decoded = Decoded::nothing(&profile::LORAWAN);
     if kind == MessageType::JoinRequest {
         let request = phy::join_request(bytes)?;
         let mic_valid = keys.app.map(|key| request.mic_fits(&key));
@@ -297,17 +297,6 @@ fn join(bytes: &[u8], kind: MessageType, keys: &Keys) -> Result<Decoded, UplinkE
         return Err(UplinkError::Unsupported { what: "message type of MHDR", value, offset: 0 });
     }
     Ok(decoded)
-}
-
-fn empty(profile: &'static Profile) -> Decoded {
-    Decoded {
-        profile: profile.name,
-        codec_version: profile.codec_version,
-        device: None,
-        reads: Vec::new(),
-        events: Vec::new(),
-        details: Details::None,
-    }
 }
 
 #[cfg(test)]

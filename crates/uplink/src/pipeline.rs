@@ -4,7 +4,7 @@
 //! what it says. Never here: where counters are kept, what becomes of an error.
 
 use crate::codec::{cjt188, mbus, native};
-use crate::decoded::{Decoded, Details};
+use crate::decoded::Decoded;
 use crate::phy::{self, CounterOrder};
 use crate::profile::{self, Codec, Profile};
 use crate::{Envelope, Network, UplinkError};
@@ -243,7 +243,7 @@ pub fn decode(
     if opened.payload.is_empty()
         && matches!(opened.network, Network::LorawanRaw | Network::LorawanServer)
     {
-        return Ok(nothing(profile));
+        return Ok(Decoded::nothing(profile));
     }
     let decoded = match &profile.codec {
         Codec::Native => native::decode(&opened.payload, opened.unsealed, profile)?,
@@ -251,24 +251,13 @@ pub fn decode(
         Codec::Mbus => {
             mbus::decode(&opened.payload, profile, None, &mut mbus::FormatMemory::default())?
         }
-        Codec::Lorawan => nothing(profile),
+        Codec::Lorawan => Decoded::nothing(profile),
     };
     let dated = decoded.reads.iter().all(|read| read.measured_at.is_some());
     match (opened.order, dated, opened.counter, opened.last_counter) {
         (CounterOrder::Next, ..) | (_, true, ..) => Ok(decoded),
         (_, false, Some(counter), Some(last)) => Err(UplinkError::Replayed { counter, last }),
         (_, false, ..) => Ok(decoded),
-    }
-}
-
-fn nothing(profile: &'static Profile) -> Decoded {
-    Decoded {
-        profile: profile.name,
-        codec_version: profile.codec_version,
-        device: None,
-        reads: Vec::new(),
-        events: Vec::new(),
-        details: Details::None,
     }
 }
 

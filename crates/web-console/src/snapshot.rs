@@ -4,6 +4,7 @@
 //! Never here: SQL, markup, rates of anything that is billed.
 
 use serde::Serialize;
+use store_clickhouse::Counts;
 
 /// Uplinks refused for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,10 +91,8 @@ impl Snapshot {
     /// `received − stored − duplicate − rejected`; anything but 0 is an alarm.
     #[must_use]
     pub fn residue(&self) -> i128 {
-        i128::from(self.received)
-            - i128::from(self.stored)
-            - i128::from(self.duplicate)
-            - i128::from(self.rejected)
+        let Self { received, stored, duplicate, rejected, .. } = *self;
+        Counts { received, stored, duplicate, rejected }.residue()
     }
 }
 

@@ -290,14 +290,14 @@ fn patiently<T>(mut errand: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-/// The month before the last one that is over, by the machine's calendar.
+/// The month before the last one that is over, by the machine's calendar; a month that is over here
+/// was over in China hours ago.
 fn two_months_ago() -> Result<String> {
     let today = child::printed(Command::new("date").args(["-u", "+%Y %m"]))?;
     let mut parts = today.split_whitespace().map(str::parse::<u32>);
     let (Some(Ok(year)), Some(Ok(month))) = (parts.next(), parts.next()) else {
         bail!("the machine's date is {today:?}");
     };
-    // The last full month in China may end hours before it ends here: one more is always over.
     let months = (year * 12 + month - 1).checked_sub(2).context("a date after year 0")?;
     Ok(format!("{:04}-{:02}", months / 12, months % 12 + 1))
 }

@@ -84,10 +84,7 @@ async fn read(settings: &Settings) -> Result<Books> {
         stored: counts.stored,
         duplicate: counts.duplicate,
         rejected: counts.rejected,
-        residue: i128::from(counts.received)
-            - i128::from(counts.stored)
-            - i128::from(counts.duplicate)
-            - i128::from(counts.rejected),
+        residue: counts.residue(),
         reads: rows.reads,
         reads_accepted: rows.accepted,
         reads_held: rows.held,

@@ -30,7 +30,8 @@ pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Resu
     let summary = ingest::run(settings.ingest, store, latest, Clock::Wall, shutdown).await;
     follow.cancel();
     follower.await?;
-    tracing::info!(summary = %summary?, "ingest stopped");
+    // Ingest has said in one line what it did.
+    summary?;
     Ok(())
 }
 

@@ -124,16 +124,7 @@ impl House {
             .and_then(|mut source| source.read_exact(&mut random))
             .context("read randomness for the master key")?;
         let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let staging = path.with_extension("new");
-        fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&staging)
-            .and_then(|mut file| file.write_all(hex.as_bytes()).and_then(|()| file.sync_all()))
-            .with_context(|| format!("write {}", staging.display()))?;
-        fs::rename(&staging, &path).with_context(|| format!("write {}", path.display()))
+        write_private(&path, &hex)
     }
 
     /// Writes `tidemark.toml`. Ports of an earlier run are kept where they are still free.
@@ -168,18 +159,23 @@ impl House {
              coap_gateway_listen = \"{gateway_metrics}\"\n\
              ingest_listen = \"{ingest_metrics}\"\n"
         );
-        let staging = path.with_extension("new");
-        fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&staging)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .with_context(|| format!("write {}", staging.display()))?;
-        fs::rename(&staging, &path).with_context(|| format!("write {}", path.display()))?;
+        write_private(&path, &text)?;
         Ok(path)
     }
+}
+
+/// Writes a file only we may read, whole or not at all.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let staging = path.with_extension("new");
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&staging)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .with_context(|| format!("write {}", staging.display()))?;
+    fs::rename(&staging, path).with_context(|| format!("write {}", path.display()))
 }
 
 fn fact(said: &serde_json::Value, name: &str) -> Option<String> {

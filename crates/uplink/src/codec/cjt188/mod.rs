@@ -209,14 +209,7 @@ pub fn decode(
         return cat1::decode(bytes, profile);
     }
     let frame = frame(bytes)?;
-    let mut decoded = Decoded {
-        profile: profile.name,
-        codec_version: profile.codec_version,
-        device: None,
-        reads: Vec::new(),
-        events: Vec::new(),
-        details: Details::None,
-    };
+    let mut decoded = Decoded::nothing(profile);
     let facts = read_body(&frame, profile, settings, &mut decoded.reads, &mut decoded.events)?;
     decoded.device = facts.device();
     decoded.details = Details::Cjt188(facts);
