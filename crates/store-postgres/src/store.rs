@@ -77,6 +77,15 @@ impl Store {
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections.max(1))
+            // A future dropped while its BEGIN was on the way leaves a transaction open that the
+            // pool knows nothing of. This ends it, and asks whether the server is there, in the
+            // round trip the pool's own question would take.
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.map(|_done| true)
+                })
+            })
             .acquire_timeout(Duration::from_millis(settings.acquire_timeout_ms))
             .connect_with(options)
             .await
